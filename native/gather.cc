@@ -1,0 +1,266 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "gather.h"
+
+#include <algorithm>
+#include <array>
+
+#include "pack.h"
+
+namespace backstride {
+namespace {
+
+// What a block of the result reads of the source should stay in a second-level cache of 512 KiB or more.
+constexpr Index kBlockBytes = 256 << 10;
+constexpr Index kFewestPositions = 64, kMostPositions = 4096;
+// Enough tasks to keep a few threads busy to the end when one of them is disturbed.
+constexpr Index kEnoughTasks = 32;
+// Multiply-adds between two looks at whether the caller wants to stop: some 10 ms of the slowest kernel.
+constexpr Index kInterruptEvery = 1 << 24;
+
+struct Range {
+    Index first, last;
+    Index count() const { return last - first; }
+};
+
+/// Cells of the result along batch, depth, height and width.
+using Box = std::array<Range, 4>;
+
+/// The parts of the runs whose cells lie in the range.
+std::vector<Run> clip(const std::vector<Run>& runs, Range range) {
+    std::vector<Run> result;
+    for (Run run : runs) {
+        const Index skip = std::max<Index>(0, ceil_div(range.first - run.target, run.target_step));
+        run.count = std::min(run.count, ceil_div(range.last - run.target, run.target_step)) - skip;
+        run.target += skip * run.target_step;
+        run.source += skip * run.source_step;
+        if (run.count > 0)
+            result.push_back(run);
+    }
+    return result;
+}
+
+/// Positions of the result which the same taps reach: a product of runs, and of images. Offsets are in elements.
+struct Region {
+    Index count[4];
+    Index source, source_step[4];
+    Index target, target_step[4];
+    std::vector<Segment> taps;
+};
+
+template <class T> class Gather {
+  public:
+    Gather(const Plan& plan, const View& source, const View& filter, const View& target, Poll poll)
+        : plan_(plan), target_(target), source_(source, plan.element, poll),
+          filter_(filter, plan.element, plan.geometry.groups, plan.wrt == Operand::output ? 4 : 3,
+                  plan.kernel->columns, poll),
+          depth_(source.shape[4] / plan.geometry.groups), columns_(target.shape[4] / plan.geometry.groups),
+          panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)) {
+        for (int i = 0; i < 3; ++i) {
+            runs_[i] = runs(plan.wrt, plan.geometry.axes[i]);
+            Index reached = 0;
+            for (const Run& run : runs_[i])
+                reached += run.count;
+            covered_ = covered_ && reached == target.shape[i + 1];
+        }
+        cut();
+    }
+
+    bool run(Poll poll) const {
+        const Index tasks = blocks() * plan_.geometry.groups * panel_shares_;
+        return parallel_for(tasks, [this](Index task) { compute(task); }, poll);
+    }
+
+  private:
+    Index blocks() const { return blocks_[0] * blocks_[1] * blocks_[2] * blocks_[3]; }
+
+    /// Chooses the blocks of the result, and in how many shares the panels of columns are dealt out. Nothing here
+    /// changes a bit of the result.
+    void cut() {
+        Index source_cells = 1; // per position
+        for (const Axis& axis : plan_.geometry.axes)
+            source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
+        const Index bytes = depth_ * source_cells * Index{sizeof(T)};
+        Index positions = std::clamp(kBlockBytes / bytes, kFewestPositions, kMostPositions);
+        cut(positions);
+        while (positions > kFewestPositions && blocks() * plan_.geometry.groups * panels_ < kEnoughTasks)
+            cut(positions /= 2);
+        panel_shares_ = std::min(panels_, ceil_div(kEnoughTasks, blocks() * plan_.geometry.groups));
+    }
+
+    /// Blocks of about so many positions per phase: whole rows first, then whole planes, then images.
+    void cut(Index positions) {
+        for (int i : {3, 2, 1, 0}) {
+            const Index step = i > 0 && plan_.wrt == Operand::output ? plan_.geometry.axes[i - 1].stride : 1;
+            const Index length = target_.shape[i];
+            const Index cells = std::min(positions, ceil_div(length, step)) * step;
+            const Index parts = ceil_div(length, cells);
+            block_[i] = ceil_div(ceil_div(length, parts), step) * step;
+            blocks_[i] = ceil_div(length, block_[i]);
+            positions = std::max<Index>(1, positions / ceil_div(block_[i], step));
+        }
+    }
+
+    void compute(Index task) const {
+        const Index share = task % panel_shares_;
+        const Index group = task / panel_shares_ % plan_.geometry.groups;
+        Index block = task / panel_shares_ / plan_.geometry.groups;
+        Box box;
+        for (int i : {3, 2, 1, 0}) {
+            const Index first = block % blocks_[i] * block_[i];
+            box[i] = {first, std::min(first + block_[i], target_.shape[i])};
+            block /= blocks_[i];
+        }
+        const Range panels = {share * panels_ / panel_shares_, (share + 1) * panels_ / panel_shares_};
+        if (!covered_)
+            clear_box(box, group, panels);
+
+        Region region;
+        const std::vector<Run> depth = clip(runs_[0], box[1]), height = clip(runs_[1], box[2]),
+                               width = clip(runs_[2], box[3]);
+        for (const Run& d : depth)
+            for (const Run& h : height)
+                for (const Run& w : width) {
+                    fill(region, box[0], {d, h, w}, group);
+                    for (Index panel = panels.first; panel < panels.last; ++panel)
+                        if (!multiply(region, group, panel))
+                            return;
+                }
+    }
+
+    void clear_box(const Box& box, Index group, Range panels) const {
+        const Index* stride = target_.stride;
+        const Index first = panels.first * plan_.kernel->columns;
+        const Index columns = std::min(columns_, panels.last * plan_.kernel->columns) - first;
+        for (Index n = box[0].first; n < box[0].last; ++n)
+            for (Index d = box[1].first; d < box[1].last; ++d)
+                for (Index h = box[2].first; h < box[2].last; ++h) {
+                    const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + box[3].first * stride[3] +
+                                         (group * columns_ + first) * stride[4];
+                    clear(box[3].count(), columns, plan_.element,
+                          {at(target_, plan_.element, offset), stride[3], stride[4]});
+                }
+    }
+
+    void fill(Region& region, Range images, const std::array<Run, 3>& runs, Index group) const {
+        const Index* source = source_.rows().stride;
+        const Index* target = target_.stride;
+        region.count[0] = images.count();
+        region.source = images.first * source[0] + group * depth_;
+        region.target = images.first * target[0] + group * columns_ * target[4];
+        region.source_step[0] = source[0];
+        region.target_step[0] = target[0];
+        for (int i : {1, 2, 3}) {
+            const Run& run = runs[i - 1];
+            region.count[i] = run.count;
+            region.source += run.source * source[i];
+            region.target += run.target * target[i];
+            region.source_step[i] = run.source_step * source[i];
+            region.target_step[i] = run.target_step * target[i];
+        }
+        const auto& [d, h, w] = runs;
+        const auto& axes = plan_.geometry.axes;
+        region.taps.clear();
+        for (Index td = 0; td < d.taps; ++td)
+            for (Index th = 0; th < h.taps; ++th) {
+                const Index plane = td * d.source_tap * source[1] + th * h.source_tap * source[2];
+                const Index row = (d.kernel + td * d.kernel_step) * axes[1].kernel + h.kernel + th * h.kernel_step;
+                for (Index tw = 0; tw < w.taps; ++tw)
+                    region.taps.push_back({plane + tw * w.source_tap * source[3],
+                                           row * axes[2].kernel + w.kernel + tw * w.kernel_step});
+            }
+    }
+
+    /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
+    /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
+    bool multiply(const Region& region, Index group, Index panel) const {
+        int along = 3;
+        for (int i : {2, 1, 0})
+            if (region.count[i] > region.count[along])
+                along = i;
+        int others[3], n = 0;
+        for (int i = 0; i < 4; ++i)
+            if (i != along)
+                others[n++] = i;
+
+        const Index first = panel * plan_.kernel->columns;
+        const Index columns = std::min<Index>(columns_ - first, plan_.kernel->columns);
+        const Kernel& kernel = columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
+        Tile<T> tile{};
+        tile.a_row = region.source_step[along];
+        tile.a_step = 1;
+        tile.b = filter_.panel(group, panel);
+        tile.b_step = columns;
+        tile.b_segment = depth_ * columns;
+        tile.segments = region.taps.data();
+        tile.count = static_cast<Index>(region.taps.size());
+        tile.depth = depth_;
+        tile.columns = static_cast<int>(columns);
+
+        const Index pieces = ceil_div(region.count[along], kernel.rows);
+        const Index line = region.count[along] * tile.count * depth_ * columns;
+        Index done = 0;
+        for (Index i = 0; i < region.count[others[0]]; ++i)
+            for (Index j = 0; j < region.count[others[1]]; ++j)
+                for (Index k = 0; k < region.count[others[2]]; ++k) {
+                    const auto offset = [&](const Index* step) {
+                        return i * step[others[0]] + j * step[others[1]] + k * step[others[2]];
+                    };
+                    const Index source = region.source + offset(region.source_step);
+                    const Index target = region.target + offset(region.target_step) + first * target_.stride[4];
+                    for (Index piece = 0; piece < pieces; ++piece) {
+                        const Index begin = piece * region.count[along] / pieces;
+                        const Index rows = (piece + 1) * region.count[along] / pieces - begin;
+                        tile.a = source_.rows().data + source + begin * region.source_step[along];
+                        write(kernel, tile, rows, target + begin * region.target_step[along],
+                              region.target_step[along]);
+                    }
+                    if ((done += line) > kInterruptEvery) {
+                        done = 0;
+                        if (interrupted())
+                            return false;
+                    }
+                }
+        return true;
+    }
+
+    /// Computes a tile straight into the result if its elements are sums as they are, else by way of a scratch tile.
+    void write(const Kernel& kernel, Tile<T>& tile, Index rows, Index target, Index target_row) const {
+        const auto function = functions<T>(kernel).dense[tile.columns < kernel.columns][rows];
+        if (direct_) {
+            tile.c = static_cast<T*>(target_.data) + target;
+            tile.c_row = target_row;
+            function(tile);
+            return;
+        }
+        alignas(64) T scratch[kMostTileElements];
+        tile.c = scratch;
+        tile.c_row = tile.columns;
+        function(tile);
+        store(scratch, tile.c_row, rows, tile.columns, plan_.element,
+              {at(target_, plan_.element, target), target_row, target_.stride[4]});
+    }
+
+    const Plan& plan_;
+    const View& target_;
+    const Readable<T> source_;
+    const PackedFilter<T> filter_;
+    const Index depth_, columns_, panels_; // of one group
+    const bool direct_;
+    bool covered_ = true; // every cell of the result is reached by some tap
+    std::vector<Run> runs_[3];
+    Index block_[4], blocks_[4], panel_shares_;
+};
+
+} // namespace
+
+template <class T>
+bool gather(const Plan& plan, const View& source, const View& filter, const View& target, Poll poll) {
+    return Gather<T>(plan, source, filter, target, poll).run(poll);
+}
+
+template bool gather<float>(const Plan&, const View&, const View&, const View&, Poll);
+template bool gather<double>(const Plan&, const View&, const View&, const View&, Poll);
+template bool gather<std::uint32_t>(const Plan&, const View&, const View&, const View&, Poll);
+template bool gather<std::uint64_t>(const Plan&, const View&, const View&, const View&, Poll);
+
+} // namespace backstride

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+// Sizes of one transposed convolution, and which taps reach which positions.
+#pragma once
+
+#include <vector>
+
+#include "element.h"
+
+namespace backstride {
+
+/// One spatial axis: output[i * stride + k * dilation - pad] += input[i] * filter[k].
+struct Axis {
+    Index input, kernel, output, stride, dilation, pad;
+};
+
+enum class Operand { input, filter, output };
+
+struct Geometry {
+    Index batch, in_channels, out_channels, groups;
+    Axis axes[3];
+};
+
+/// Consecutive positions along one axis of the result which the same taps reach. Position m (0 <= m < count)
+/// is result cell `target + m * target_step`; its tap t (0 <= t < taps) is filter cell `kernel + t * kernel_step`
+/// and multiplies source cell `source + m * source_step + t * source_tap`.
+struct Run {
+    Index target, target_step, count;
+    Index source, source_step, source_tap;
+    Index kernel, kernel_step, taps;
+};
+
+/// The runs that make up the result's axis: every cell that any tap reaches is in exactly one.
+/// `wrt` says what the result is: the output (source: input) or the input (source: output).
+std::vector<Run> runs(Operand wrt, const Axis& axis);
+
+/// The input cells [first, first + count) which tap k connects to an output cell that exists.
+struct Reach {
+    Index first, count;
+};
+Reach reach(const Axis& axis, Index k);
+
+inline Index floor_div(Index a, Index b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
+inline Index ceil_div(Index a, Index b) { return -floor_div(-a, b); }
+
+} // namespace backstride

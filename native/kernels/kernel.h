@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+// The contract of the micro-kernels and the table of them.
+#pragma once
+
+#include <span>
+#include <string_view>
+
+#include "../cpu.h"
+#include "../element.h"
+
+namespace backstride {
+
+/// One stretch of a reduction: where it starts in either factor.
+struct Segment {
+    Index a, b;
+};
+
+/// A tile of a matrix product. With k from 0 to depth - 1 in each segment s, in this order,
+///
+///     C[row, column] = sum over s and k of A[row, s, k] * B[s, k, column]
+///     A[row, s, k]    at a[s.a + row * a_row + k * a_step]
+///     B[s, k, column] at b[s.b * b_segment + k * b_step + column]
+///     C[row, column]  at c[row * c_row + column]
+///
+/// A is read by broadcast, B and C by vectors along the columns. Exactly `columns` elements of a row are touched.
+/// Every element of C is one chain of multiply-adds, fused where the instruction set can, whatever the tile: so
+/// its bits do not depend on how a result was cut into tiles.
+template <class T> struct Tile {
+    const T* a;
+    Index a_row, a_step;
+    const T* b;
+    Index b_step, b_segment;
+    const Segment* segments;
+    Index count, depth;
+    T* c;
+    Index c_row;
+    int columns;
+};
+
+constexpr int kMostRows = 14, kMostTileElements = 14 * 32;
+
+/// A kernel: a function for every number of rows, and for whole and partial rows of columns.
+template <class T> struct Functions {
+    using Function = void (*)(const Tile<T>&);
+    /// a_step is 1, and C is written. For gathered sums: a row of A is a pixel, k its channels.
+    Function dense[2][kMostRows + 1];
+    /// a_row is 1, and the sum is added to C. For sums of outer products: k is a pixel, a row of A a channel.
+    Function outer[2][kMostRows + 1];
+};
+
+struct Kernel {
+    std::string_view name;
+    Isa isa;
+    Element element; // of the sums: one of the four types that kernels exist for
+    int rows, columns;
+    const void* functions;
+};
+
+template <class T> const Functions<T>& functions(const Kernel& kernel) {
+    return *static_cast<const Functions<T>*>(kernel.functions);
+}
+
+/// All kernels of this build, richer instruction sets and larger tiles first.
+std::span<const Kernel> kernels();
+
+/// The kernel for sums of type `element` over `columns` columns, where rows of A are `row_bytes` apart.
+const Kernel& choose_kernel(Isa isa, Element element, Index columns, Index row_bytes);
+
+/// Does nothing but `steps` rounds of independent float32 multiply-adds in registers and returns the number of
+/// operations, two per multiply-add: what the peak is measured with.
+double fma_burst(Isa isa, Index steps);
+
+// What the kernel files define.
+#define KERNEL(isa, T, type, rows, columns) extern const Functions<T> type##_##rows##x##columns##_##isa;
+#include "kernels.inc"
+#undef KERNEL
+double fma_burst_portable(Index steps);
+double fma_burst_avx2(Index steps);
+double fma_burst_avx512(Index steps);
+
+} // namespace backstride

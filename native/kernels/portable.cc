@@ -1,0 +1,38 @@
+// SPDX-License-Identifier: Apache-2.0
+// Any machine: vectors of 16 bytes in the compiler's own notation, which it maps to SSE2, NEON or plain registers.
+// Products are rounded before they are added, since not every such machine can fuse.
+#include <cstring>
+
+#include "tile.h"
+
+namespace backstride {
+namespace {
+
+template <class T> struct Vector {
+    using Scalar = T;
+    using Register [[gnu::vector_size(16)]] = T;
+    static constexpr int kWidth = 16 / sizeof(T);
+    static Register zero() { return Register{}; }
+    static Register broadcast(const T* p) { return *p - Register{}; }
+    static Register load(const T* p) { return load(p, kWidth); }
+    static Register load(const T* p, int n) {
+        Register a{};
+        std::memcpy(&a, p, static_cast<std::size_t>(n) * sizeof(T));
+        return a;
+    }
+    static void store(T* p, Register a) { store(p, a, kWidth); }
+    static void store(T* p, Register a, int n) { std::memcpy(p, &a, static_cast<std::size_t>(n) * sizeof(T)); }
+    static Register fma(Register a, Register b, Register sum) { return a * b + sum; }
+    static Register add(Register a, Register b) { return a + b; }
+};
+
+} // namespace
+
+#define KERNEL_avx512(...)
+#define KERNEL_avx2(...)
+#define KERNEL_portable(...) DEFINE_KERNEL(portable, __VA_ARGS__)
+#include "kernels.inc"
+
+double fma_burst_portable(Index steps) { return burst<Vector<float>>(steps); }
+
+} // namespace backstride

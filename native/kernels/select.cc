@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "kernel.h"
+
+#include <stdexcept>
+
+namespace backstride {
+namespace {
+
+template <class T> constexpr Element element_of();
+template <> constexpr Element element_of<float>() { return Element::float32; }
+template <> constexpr Element element_of<double>() { return Element::float64; }
+template <> constexpr Element element_of<std::uint32_t>() { return Element::uint32; }
+template <> constexpr Element element_of<std::uint64_t>() { return Element::uint64; }
+
+constexpr Kernel kTable[] = {
+#define KERNEL(isa, T, type, rows, columns)                                                                       \
+    {#type "_" #rows "x" #columns "_" #isa, Isa::isa, element_of<T>(), rows, columns,                             \
+     &type##_##rows##x##columns##_##isa},
+#include "kernels.inc"
+#undef KERNEL
+};
+
+} // namespace
+
+std::span<const Kernel> kernels() { return kTable; }
+
+const Kernel& choose_kernel(Isa isa, Element element, Index columns, Index row_bytes) {
+    // Rows of A that are a multiple of 4 KiB apart fall into one set of a first-level cache of 8 or 12 ways, too
+    // few for 14 rows.
+    const bool rows_collide = row_bytes % 4096 == 0;
+    const Kernel* chosen = nullptr;
+    for (const Kernel& kernel : kTable) {
+        if (kernel.element != element || kernel.isa > isa)
+            continue;
+        if (!chosen)
+            chosen = &kernel;
+        else if (kernel.isa != chosen->isa)
+            break;
+        else if (kernel.columns < chosen->columns ? columns <= kernel.columns
+                                                  : rows_collide && columns >= kernel.columns)
+            chosen = &kernel;
+    }
+    if (!chosen)
+        throw std::invalid_argument("there is no kernel for sums of this type");
+    return *chosen;
+}
+
+double fma_burst(Isa isa, Index steps) {
+    switch (isa) {
+#ifdef BACKSTRIDE_X86
+    case Isa::avx512: return fma_burst_avx512(steps);
+    case Isa::avx2: return fma_burst_avx2(steps);
+#endif
+    default: return fma_burst_portable(steps);
+    }
+}
+
+} // namespace backstride

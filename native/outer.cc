@@ -1,0 +1,215 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "outer.h"
+
+#include <algorithm>
+#include <array>
+
+#include "pack.h"
+
+namespace backstride {
+namespace {
+
+// The pixels of one step stay in the first two caches while every tile of a task uses them. They also bound the
+// longest chain of additions: sums over more pixels are added up in memory, which keeps rounding errors small.
+constexpr Index kStepBytes = 128 << 10;
+constexpr Index kFewestPixels = 64, kMostPixels = 512;
+// A task's share of one tap's matrix, in kernel tiles: 8 x 4 tiles of 14 x 32 are 56 KiB.
+constexpr Index kTilesDown = 8, kTilesAcross = 4;
+// Fewer tasks than this and the pixels are shared out too, each share with sums of its own, added up in order.
+constexpr Index kEnoughTasks = 32;
+constexpr Index kFewestStepsPerShare = 8;
+
+/// The pixels of the input that one tap connects to the output, and how they are stepped through: along the
+/// longest axis in `pieces`, and over the product of the other axes `lines` at a time.
+struct Pixels {
+    Index count[4];
+    Index input, output; // offsets of the first
+    int along, others[3];
+    Index pieces, lines, all_lines;
+
+    Index steps() const { return pieces * ceil_div(all_lines, lines); }
+};
+
+template <class T> class Outer {
+  public:
+    Outer(const Plan& plan, const View& input, const View& output, const View& filter, Poll poll)
+        : plan_(plan), filter_(filter), input_(input, plan.element, poll), output_(output, plan.element, poll),
+          rows_(filter.shape[3]), columns_(filter.shape[4] / plan.geometry.groups),
+          pixels_(std::clamp(kStepBytes / ((rows_ + columns_) * Index{sizeof(T)}), kFewestPixels, kMostPixels)),
+          row_blocks_(ceil_div(rows_, kTilesDown * plan.kernel->rows)),
+          column_blocks_(ceil_div(columns_, kTilesAcross * plan.kernel->columns)) {
+        // The shares decide how sums are grouped, so they follow from sizes alone, not from kernel or threads.
+        const Index matrices = taps() * plan.geometry.groups * ceil_div(rows_, 64) * ceil_div(columns_, 64);
+        Index steps = 0;
+        for (Index tap = 0; tap < taps(); ++tap)
+            steps = std::max(steps, pixels_of(tap).steps());
+        if (matrices < kEnoughTasks)
+            shares_ = std::clamp<Index>(steps / kFewestStepsPerShare, 1, ceil_div(kEnoughTasks, matrices));
+        sums_ = static_cast<T*>(filter.data);
+        std::copy_n(filter.stride, 4, stride_);
+        if (shares_ > 1 || !in_place<T>(filter, plan.element)) {
+            buffer_ = std::make_unique<Buffer<T>>(shares_ * elements());
+            sums_ = buffer_->get();
+            stride_[3] = filter.shape[4];
+            for (int i : {2, 1, 0})
+                stride_[i] = stride_[i + 1] * filter.shape[i + 1];
+        }
+    }
+
+    bool run(Poll poll) const {
+        const Index tasks = taps() * plan_.geometry.groups * row_blocks_ * column_blocks_ * shares_;
+        return parallel_for(tasks, [this](Index task) { compute(task); }, poll) &&
+               (!buffer_ || parallel_for(taps() * rows_, [this](Index row) { add_up(row); }, poll));
+    }
+
+  private:
+    Index taps() const { return filter_.shape[0] * filter_.shape[1] * filter_.shape[2]; }
+    Index elements() const { return taps() * rows_ * filter_.shape[4]; }
+
+    /// The tap's position in the filter.
+    std::array<Index, 3> position(Index tap) const {
+        const Index* shape = filter_.shape;
+        return {tap / shape[2] / shape[1], tap / shape[2] % shape[1], tap % shape[2]};
+    }
+
+    Pixels pixels_of(Index tap) const {
+        const auto& axes = plan_.geometry.axes;
+        const auto kernel = position(tap);
+        Pixels pixels{};
+        pixels.count[0] = plan_.geometry.batch;
+        pixels.along = 3;
+        for (int i : {1, 2, 3}) {
+            const Axis& axis = axes[i - 1];
+            const Reach reached = reach(axis, kernel[i - 1]);
+            pixels.count[i] = reached.count;
+            pixels.input += reached.first * input_.rows().stride[i];
+            pixels.output += (reached.first * axis.stride + kernel[i - 1] * axis.dilation - axis.pad) *
+                             output_.rows().stride[i];
+        }
+        for (int i : {2, 1, 0})
+            if (pixels.count[i] > pixels.count[pixels.along])
+                pixels.along = i;
+        pixels.all_lines = 1;
+        for (int i = 0, n = 0; i < 4; ++i)
+            if (i != pixels.along) {
+                pixels.others[n++] = i;
+                pixels.all_lines *= pixels.count[i];
+            }
+        const Index length = pixels.count[pixels.along];
+        pixels.pieces = ceil_div(length, pixels_);
+        pixels.lines = length ? std::max<Index>(1, pixels_ / ceil_div(length, pixels.pieces)) : 1;
+        return pixels;
+    }
+
+    /// How far apart neighbouring input pixels' partners in the output are.
+    Index output_step(int i) const {
+        return output_.rows().stride[i] * (i > 0 ? plan_.geometry.axes[i - 1].stride : 1);
+    }
+
+    void compute(Index task) const {
+        const Index share = task % shares_;
+        task /= shares_;
+        const Index column0 = task % column_blocks_ * kTilesAcross * plan_.kernel->columns;
+        task /= column_blocks_;
+        const Index row0 = task % row_blocks_ * kTilesDown * plan_.kernel->rows;
+        task /= row_blocks_;
+        const Index group = task % plan_.geometry.groups, tap = task / plan_.geometry.groups;
+        const Index row1 = std::min(rows_, row0 + kTilesDown * plan_.kernel->rows);
+        const Index column1 = std::min(columns_, column0 + kTilesAcross * plan_.kernel->columns);
+
+        T* sums = sums_ + share * elements() + offset(tap, stride_) + group * columns_;
+        for (Index row = row0; row < row1; ++row)
+            std::fill(sums + row * stride_[3] + column0, sums + row * stride_[3] + column1, T{});
+
+        const Pixels pixels = pixels_of(tap);
+        const Index steps = pixels.steps();
+        std::vector<Segment> segments;
+        for (Index step = share * steps / shares_; step < (share + 1) * steps / shares_; ++step) {
+            if (interrupted())
+                return;
+            Tile<T> tile{};
+            tile.depth = gather_segments(pixels, step, segments);
+            tile.segments = segments.data();
+            tile.count = static_cast<Index>(segments.size());
+            tile.a_row = 1;
+            tile.a_step = output_step(pixels.along);
+            tile.b_step = input_.rows().stride[pixels.along];
+            tile.b_segment = 1;
+            tile.c_row = stride_[3];
+            for (Index column = column0; column < column1; column += plan_.kernel->columns) {
+                tile.columns = static_cast<int>(std::min<Index>(plan_.kernel->columns, column1 - column));
+                const Kernel& kernel = tile.columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
+                tile.b = input_.rows().data + pixels.input + group * columns_ + column;
+                const Index pieces = ceil_div(row1 - row0, kernel.rows);
+                for (Index piece = 0; piece < pieces; ++piece) {
+                    const Index row = row0 + piece * (row1 - row0) / pieces;
+                    const Index rows = row0 + (piece + 1) * (row1 - row0) / pieces - row;
+                    tile.a = output_.rows().data + pixels.output + group * rows_ + row;
+                    tile.c = sums + row * stride_[3] + column;
+                    functions<T>(kernel).outer[tile.columns < kernel.columns][rows](tile);
+                }
+            }
+        }
+    }
+
+    /// The stretches of pixels of one step; returns their common length.
+    Index gather_segments(const Pixels& pixels, Index step, std::vector<Segment>& segments) const {
+        const Index piece = step % pixels.pieces, first_line = step / pixels.pieces * pixels.lines;
+        const Index length = pixels.count[pixels.along];
+        const Index begin = piece * length / pixels.pieces;
+        segments.clear();
+        for (Index line = first_line; line < std::min(pixels.all_lines, first_line + pixels.lines); ++line) {
+            Segment segment{begin * output_step(pixels.along), begin * input_.rows().stride[pixels.along]};
+            Index rest = line;
+            for (int i : {2, 1, 0}) {
+                const int axis = pixels.others[i];
+                segment.a += rest % pixels.count[axis] * output_step(axis);
+                segment.b += rest % pixels.count[axis] * input_.rows().stride[axis];
+                rest /= pixels.count[axis];
+            }
+            segments.push_back(segment);
+        }
+        return (piece + 1) * length / pixels.pieces - begin;
+    }
+
+    /// Adds up the shares of one row of the filter, always in the same order, and stores it.
+    void add_up(Index row) const {
+        const Index tap = row / rows_, o = row % rows_;
+        T* sums = sums_ + offset(tap, stride_) + o * stride_[3];
+        for (Index share = 1; share < shares_; ++share)
+            for (Index i = 0; i < filter_.shape[4]; ++i)
+                sums[i] += sums[share * elements() + i];
+        store(sums, 0, 1, filter_.shape[4], plan_.element,
+              {at(filter_, plan_.element, offset(tap, filter_.stride) + o * filter_.stride[3]), 0, filter_.stride[4]});
+    }
+
+    Index offset(Index tap, const Index* stride) const {
+        const auto kernel = position(tap);
+        return kernel[0] * stride[0] + kernel[1] * stride[1] + kernel[2] * stride[2];
+    }
+
+    const Plan& plan_;
+    const View& filter_;
+    const Readable<T> input_, output_;
+    const Index rows_, columns_; // of one tap's matrix in one group
+    const Index pixels_;         // in one step
+    const Index row_blocks_, column_blocks_;
+    Index shares_ = 1;
+    std::unique_ptr<Buffer<T>> buffer_; // unless the sums are the result
+    T* sums_;                           // of the first share; stride_ as the filter's
+    Index stride_[4];
+};
+
+} // namespace
+
+template <class T>
+bool outer(const Plan& plan, const View& input, const View& output, const View& filter, Poll poll) {
+    return Outer<T>(plan, input, output, filter, poll).run(poll);
+}
+
+template bool outer<float>(const Plan&, const View&, const View&, const View&, Poll);
+template bool outer<double>(const Plan&, const View&, const View&, const View&, Poll);
+template bool outer<std::uint32_t>(const Plan&, const View&, const View&, const View&, Poll);
+template bool outer<std::uint64_t>(const Plan&, const View&, const View&, const View&, Poll);
+
+} // namespace backstride

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// The filter gradient: for every tap, the sum over pixels of outer products of output and input channels.
+#pragma once
+
+#include "plan.h"
+
+namespace backstride {
+
+/// `input` and `output` are the factors, `filter` is the result. T is the type of the sums.
+template <class T>
+bool outer(const Plan& plan, const View& input, const View& output, const View& filter, Poll poll);
+
+} // namespace backstride

@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "threads.h"
+
+#include <atomic>
+#include <chrono>
+#include <condition_variable>
+#include <exception>
+#include <mutex>
+#include <system_error>
+#include <thread>
+#include <utility>
+#include <vector>
+
+#include <pthread.h>
+#include <signal.h>
+#ifdef __SSE2__
+#include <xmmintrin.h>
+#endif
+
+namespace backstride {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr auto kPollEvery = std::chrono::milliseconds(50);
+// A sleeping thread takes about 50 us to wake, a spinning one 0.1 us: spin as long as a wake-up would cost.
+constexpr auto kSpin = std::chrono::microseconds(50);
+
+std::atomic<int> thread_count{1};
+
+/// Standard rounding and gradual underflow while it lives: threads that differ in them would differ in bits.
+class FloatingPointDefaults {
+#ifdef __SSE2__
+  public:
+    FloatingPointDefaults() : saved_(_mm_getcsr()) { _mm_setcsr(0x1f80); }
+    ~FloatingPointDefaults() { _mm_setcsr(saved_); }
+
+  private:
+    unsigned saved_;
+#endif
+};
+
+void relax() {
+#ifdef __SSE2__
+    _mm_pause();
+#endif
+}
+
+/// Spins until `ready` or until the time for it is over.
+template <class Ready> void spin(Ready ready) {
+    const auto end = Clock::now() + kSpin;
+    while (!ready() && Clock::now() < end)
+        relax();
+}
+
+/// One parallel_for. It lives on the calling thread's stack, which leaves only when `helpers` is 0.
+struct Job {
+    Job(const std::function<void(Index)>& work, Index pieces, Poll asked, int helpers_wanted)
+        : body(work), count(pieces), poll(asked), places(helpers_wanted) {}
+
+    const std::function<void(Index)>& body;
+    const Index count;
+    const Poll poll;
+    const std::thread::id caller = std::this_thread::get_id();
+    std::atomic<Index> next{0};
+    std::atomic<bool> stopped{false};
+    std::atomic<int> helpers{0};
+    int places; // how many more helpers may join; guarded by the pool's mutex
+    Clock::time_point next_poll = Clock::now() + kPollEvery;
+    std::mutex error_mutex;
+    std::exception_ptr error;
+
+    bool open() const { return places > 0 && !stopped.load() && next.load() < count; }
+
+    bool check() {
+        if (!stopped.load(std::memory_order_relaxed) && poll && std::this_thread::get_id() == caller &&
+            Clock::now() >= next_poll) {
+            if (poll())
+                stopped = true;
+            next_poll = Clock::now() + kPollEvery;
+        }
+        return stopped.load(std::memory_order_relaxed);
+    }
+
+    void work();
+};
+
+thread_local Job* current = nullptr;
+
+void Job::work() {
+    const FloatingPointDefaults defaults;
+    Job* const outer = std::exchange(current, this);
+    try {
+        while (!check()) {
+            const Index i = next.fetch_add(1, std::memory_order_relaxed);
+            if (i >= count)
+                break;
+            body(i);
+        }
+    } catch (...) {
+        const std::lock_guard lock(error_mutex);
+        if (!error)
+            error = std::current_exception();
+        stopped = true;
+    }
+    current = outer;
+}
+
+class Pool {
+  public:
+    void run(Job& job) {
+        {
+            const std::lock_guard lock(mutex_);
+            grow(job.places);
+            jobs_.push_back(&job);
+            ++posted_;
+        }
+        for (int i = 0; i < job.places && i < job.count - 1; ++i)
+            wake_.notify_one();
+        job.work();
+        {
+            const std::lock_guard lock(mutex_);
+            std::erase(jobs_, &job);
+        }
+        const auto left = [&] { return job.helpers.load(std::memory_order_acquire) == 0; };
+        spin(left);
+        if (!left()) {
+            std::unique_lock lock(mutex_);
+            done_.wait(lock, left);
+        }
+    }
+
+  private:
+    void grow(int wanted) {
+        sigset_t all, before;
+        sigfillset(&all);
+        pthread_sigmask(SIG_SETMASK, &all, &before); // signals are for the threads of the program
+        try {
+            for (; workers_ < wanted; ++workers_)
+                std::thread([this] { serve(); }).detach();
+        } catch (const std::system_error&) {
+            // No more threads to be had: those there are, at least the caller, do the work.
+        }
+        pthread_sigmask(SIG_SETMASK, &before, nullptr);
+    }
+
+    void serve() {
+        std::unique_lock lock(mutex_);
+        for (;;) {
+            if (Job* job = take()) {
+                lock.unlock();
+                job->work();
+                lock.lock();
+                if (job->helpers.fetch_sub(1, std::memory_order_release) == 1)
+                    done_.notify_all();
+                continue;
+            }
+            const auto seen = posted_.load();
+            const auto news = [&] { return posted_.load(std::memory_order_acquire) != seen; };
+            lock.unlock();
+            spin(news);
+            lock.lock();
+            wake_.wait(lock, news);
+        }
+    }
+
+    Job* take() {
+        for (Job* job : jobs_)
+            if (job->open()) {
+                --job->places;
+                job->helpers.fetch_add(1, std::memory_order_relaxed);
+                return job;
+            }
+        return nullptr;
+    }
+
+    std::mutex mutex_;
+    std::condition_variable wake_, done_;
+    std::vector<Job*> jobs_;
+    std::atomic<std::uint64_t> posted_{0};
+    int workers_ = 0;
+};
+
+// Never destroyed: its threads may still run while the process exits. A forked child has none of them, and
+// perhaps a locked mutex, so it leaves the parent's pool alone and makes its own.
+std::atomic<Pool*> the_pool{nullptr};
+
+Pool& pool() {
+    static const int at_fork = pthread_atfork(nullptr, nullptr, [] { the_pool = nullptr; });
+    static_cast<void>(at_fork);
+    Pool* pool = the_pool.load();
+    if (!pool) {
+        Pool* fresh = new Pool;
+        if (the_pool.compare_exchange_strong(pool, fresh))
+            return *fresh;
+        delete fresh;
+    }
+    return *pool;
+}
+
+} // namespace
+
+void set_threads(int count) { thread_count = count; }
+int threads() { return thread_count; }
+
+bool parallel_for(Index count, const std::function<void(Index)>& body, Poll poll) {
+    Job job(body, count, poll, threads() - 1);
+    if (job.places > 0 && count > 1)
+        pool().run(job);
+    else
+        job.work();
+    if (job.error)
+        std::rethrow_exception(job.error);
+    return !job.stopped;
+}
+
+bool interrupted() { return current && current->check(); }
+
+} // namespace backstride

@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Arguments. The second stage of a call: any documented spelling to one form, and every message about it.
+
+A message names the argument as the called function documents it, states the rule, shows what was given and,
+where that can be said, what would have worked. What depends on the function is passed in as its name.
+"""
+
+from __future__ import annotations
+
+import operator
+import reprlib
+from collections.abc import Mapping, Sequence, Set
+from typing import Any, NamedTuple
+
+from backstride import _backends
+from backstride._geometry import Crop, Geometry, Layer
+
+_shorten = reprlib.Repr()
+_shorten.maxlist = _shorten.maxtuple = 8
+_shorten.maxother = _shorten.maxstring = 80
+
+AXES = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
+FORMATS = {1: ("NWC", "NCW"), 2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}
+
+# No argument of ints has more than batch, three axes and channels.
+MOST_ENTRIES = 5
+
+Ints = tuple[int, ...]
+
+
+class Argument(NamedTuple):
+    """An argument's documented name, for messages, and its value."""
+
+    name: str
+    value: Any
+
+    def __repr__(self) -> str:
+        return f"{self.name}={shown(self.value)}"
+
+
+def shown(value: Any) -> str:
+    """`value` as a message shows it: at most a line."""
+    return _shorten.repr(value)
+
+
+def one_of(**aliases: Any) -> Argument:
+    """The one alias that is given; TensorFlow renamed `value` to `input` and `filter` to `filters`."""
+    given = [Argument(name, value) for name, value in aliases.items() if value is not None]
+    names = " or ".join(f"`{name}`" for name in aliases)
+    if not given:
+        raise ValueError(f"{names} is required; got None")
+    if len(given) > 1:
+        raise ValueError(f"{names}: these are two names of one argument; give only one of them")
+    return given[0]
+
+
+def arrays(rank: int, *arguments: Argument) -> list[Argument]:
+    """The arguments as arrays of `rank` dimensions and one dtype, all of libraries that are supported."""
+    for name, value in arguments:
+        if value is None or not _backends.serves(value):
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            raise TypeError(f"`{name}` must be a NumPy array, a list of numbers or a buffer; got {kind}")
+    backend = _backends.of(*(argument.value for argument in arguments))
+    result = [Argument(name, backend.asarray(name, value)) for name, value in arguments]
+    for name, array in result:
+        if array.ndim != rank:
+            raise ValueError(f"`{name}` must have {rank} dimensions; got shape {array.shape}")
+    (name, first), *others = result
+    for other, array in others:
+        if array.dtype.name != first.dtype.name:
+            raise TypeError(
+                f"`{name}` and `{other}` must have one dtype; got {first.dtype} and {array.dtype} "
+                f"(convert one with .astype)"
+            )
+    return result
+
+
+def integer(name: str, value: Any, whole: Any = None) -> int:
+    """`value` as an int if it is one; floats are not, not even 2.0."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        whole = value if whole is None else whole
+        raise TypeError(f"`{name}` takes ints; got {name}={shown(whole)}") from None
+
+
+def integers(name: str, value: Any) -> Ints:
+    """A list, tuple, range, 1-D integer array or shape object as a tuple of ints."""
+    if not _is_sequence(value):
+        raise TypeError(f"`{name}` must be a list or tuple of ints; got {name}={shown(value)}")
+    if getattr(value, "ndim", 1) != 1:
+        raise ValueError(f"`{name}` must be one-dimensional; got shape {tuple(value.shape)}")
+    if len(value) > MOST_ENTRIES:
+        raise ValueError(f"`{name}` has too many entries, {len(value)}; got {name}={shown(value)}")
+    items = list(value)
+    if any(item is None for item in items):
+        raise ValueError(f"every entry of `{name}` must be known; got {name}={shown(value)}")
+    return tuple(integer(name, item, value) for item in items)
+
+
+def _is_sequence(value: Any) -> bool:
+    """Ordered and finite, such as a list or a shape object. Text is not meant, nor is an array that is one number."""
+    return (
+        hasattr(value, "__iter__")
+        and hasattr(value, "__len__")
+        and getattr(value, "ndim", 1) > 0
+        and not isinstance(value, str | bytes | bytearray | Mapping | Set)
+    )
+
+
+def per_axis(name: str, value: Any, rank: int, first: bool) -> Ints:
+    """`strides` or `dilations` as one positive int per spatial axis.
+
+    TensorFlow takes an int, one int, one per axis, or one per dimension, where those of batch and channels must
+    be 1. None is 1.
+    """
+    if value is None:
+        return (1,) * rank
+    values = integers(name, value) if _is_sequence(value) else (integer(name, value),)
+    counts = sorted({1, rank, rank + 2})
+    if len(values) not in counts:
+        *most, last = counts
+        allowed = f"{', '.join(map(str, most))} or {last}"
+        raise ValueError(f"`{name}` must be an int or {allowed} ints; got {name}={shown(value)}")
+    if min(values) < 1:
+        raise ValueError(f"`{name}` must be positive; got {name}={shown(value)}")
+    if len(values) == rank + 2:
+        batch, *spatial, channels = _channels_last(values) if first else values
+        if (batch, channels) != (1, 1):
+            raise ValueError(f"`{name}` must be 1 for batch and channels; got {name}={shown(value)}")
+        return tuple(spatial)
+    return values * rank if len(values) == 1 else values
+
+
+def keras_pair(name: str, value: Any) -> Ints:
+    """A Keras window argument, a pair of positive ints or one for both, as a pair."""
+    pair = integers(name, value) if _is_sequence(value) else (integer(name, value),) * 2
+    if len(pair) != 2 or min(pair) < 1:
+        raise ValueError(f"`{name}` must be a pair of positive ints; got {name}={shown(value)}")
+    return pair
+
+
+def _channels_last(values: Sequence[Any]) -> tuple[Any, ...]:
+    """The entries of a channels-first sequence in channels-last order."""
+    batch, channels, *spatial = values
+    return batch, *spatial, channels
+
+
+def channels_first(data_format: Any, rank: int) -> bool:
+    """Whether a TensorFlow format name puts channels before the axes; None is channels last."""
+    last, first = FORMATS[rank]
+    if data_format is None:
+        return False
+    if not isinstance(data_format, str) or data_format not in (last, first):
+        raise ValueError(f"`data_format` must be {last!r} or {first!r}; got data_format={shown(data_format)}")
+    return data_format == first
+
+
+def keras_channels_first(data_format: Any) -> bool:
+    """Whether a Keras format name puts channels before the axes."""
+    if not isinstance(data_format, str) or data_format not in ("channels_last", "channels_first"):
+        raise ValueError(
+            f"`data_format` must be 'channels_last' or 'channels_first'; got data_format={shown(data_format)}"
+        )
+    return data_format == "channels_first"
+
+
+def keras_crop(padding: Any, rank: int) -> Crop | None:
+    """Keras' padding name as a crop rule."""
+    if not isinstance(padding, str) or padding not in ("same", "valid"):
+        raise ValueError(f"`padding` must be 'same' or 'valid'; got padding={shown(padding)}")
+    return None if padding == "same" else ((0, 0),) * rank
+
+
+def crop(padding: Any, rank: int, first: bool) -> Crop | None:
+    """TensorFlow's padding, a name or a (before, after) pair per dimension, as a crop rule."""
+    if isinstance(padding, str) and padding in ("SAME", "VALID"):
+        return None if padding == "SAME" else ((0, 0),) * rank
+    rule = f"`padding` must be 'SAME', 'VALID' or {rank + 2} (before, after) pairs; got padding={shown(padding)}"
+    if not _is_sequence(padding) or len(padding) != rank + 2:
+        raise ValueError(rule)
+    if not all(_is_sequence(pair) and len(pair) == 2 for pair in padding):
+        raise ValueError(rule)
+    pairs = [integers("padding", pair) for pair in padding]
+    if any(min(pair) < 0 for pair in pairs):
+        raise ValueError(f"the pairs of `padding` must not be negative; got padding={shown(padding)}")
+    batch, *spatial, channels = _channels_last(pairs) if first else pairs
+    if any(batch) or any(channels):
+        raise ValueError(f"`padding` must be (0, 0) for batch and channels; got padding={shown(padding)}")
+    return tuple((before, after) for before, after in spatial)
+
+
+class Side(NamedTuple):
+    """The shape of the input or output operand and the argument it came from."""
+
+    name: str
+    batch: int
+    lengths: Ints
+    channels: int
+
+
+class Window(NamedTuple):
+    """What one call says of stride, dilation, crop and layout, with `padding` as the caller wrote it."""
+
+    stride: Ints
+    dilation: Ints
+    crop: Crop | None
+    channels_first: bool
+    padding: Any
+
+
+def side(argument: Argument, window: Window) -> Side:
+    """The shape of an array argument."""
+    return _side(argument.name, argument.value.shape, window)
+
+
+def _side(name: str, shape: Sequence[int], window: Window) -> Side:
+    batch, *spatial, channels = _channels_last(shape) if window.channels_first else shape
+    return Side(name, batch, tuple(spatial), channels)
+
+
+def sizes(name: str, value: Any, count: int, alternative: int | None = None) -> Ints:
+    """A shape argument of `count` non-negative ints, or `alternative` of them."""
+    if value is None:
+        raise ValueError(f"`{name}` is required; got None")
+    entries = integers(name, value)
+    if len(entries) not in (count, alternative):
+        allowed = f"{count}" if alternative is None else f"{count} or {alternative}"
+        raise ValueError(f"`{name}` must have {allowed} entries; got {name}={shown(value)}")
+    if min(entries) < 0:
+        raise ValueError(f"the entries of `{name}` must not be negative; got {name}={shown(value)}")
+    return entries
+
+
+def target(argument: Argument, source: Side, filter: Argument, window: Window) -> Side:
+    """The shape asked for by an `output_shape`: whole, or the spatial lengths alone."""
+    rank = len(window.stride)
+    entries = sizes(*argument, rank + 2, rank)
+    if len(entries) == rank:
+        return Side(argument.name, source.batch, entries, filter.value.shape[-2])
+    return _side(argument.name, entries, window)
+
+
+def keras_target(argument: Argument, source: Side, window: Window) -> Side:
+    """The shape asked for by Keras' `output_shape`: whole, where a batch of None is that of the source."""
+    name, value = argument
+    if value is None:
+        raise TypeError(f"`{name}` must be a tuple of ints; got None")
+    if _is_sequence(value) and len(value) == len(window.stride) + 2:
+        batch, *rest = value
+        value = [source.batch if batch is None else batch, *rest]
+    return _side(name, sizes(name, value, len(window.stride) + 2), window)
+
+
+def resolve(window: Window, input: Side, filter: Argument, output: Side, groups: int = 1) -> Geometry:
+    """The geometry of a call, after checking that its three operands fit each other. `filter` is any shaped value."""
+    *kernel, out_channels, in_channels = filter.value.shape
+    if input.channels != in_channels:
+        raise ValueError(
+            f"`{input.name}` has {input.channels} channels, but the last dimension of `{filter.name}` is "
+            f"{in_channels}; they must be equal"
+        )
+    if output.channels != out_channels * groups:
+        raise ValueError(
+            f"`{output.name}` has {output.channels} channels, but `{filter.name}` of shape "
+            f"{tuple(filter.value.shape)} makes {out_channels * groups}; they must be equal"
+        )
+    if input.batch != output.batch:
+        raise ValueError(
+            f"`{output.name}` has batch {output.batch}, but `{input.name}` has batch {input.batch}; "
+            f"they must be equal"
+        )
+    layer = Layer(tuple(kernel), window.stride, window.dilation, window.crop, groups)
+    for n, length in enumerate(output.lengths):
+        if length not in layer.outputs(n, input.lengths[n]):
+            raise ValueError(_misfit(layer, n, window, input, filter, output))
+    return layer.resolve(
+        input.batch, in_channels, output.channels, input.lengths, output.lengths, window.channels_first
+    )
+
+
+def _misfit(layer: Layer, n: int, window: Window, input: Side, filter: Argument, output: Side) -> str:
+    """Why the output length of axis `n` is not one that the input length can have, and which would be."""
+    axis = AXES[len(layer.kernel)][n]
+    legal = layer.outputs(n, input.lengths[n])
+    if not legal:
+        fit = f"no {axis} would fit"
+    elif len(legal) == 1:
+        fit = f"only {axis} {legal[0]} would fit"
+    else:
+        fit = f"{axis}s {legal[0]} to {legal[-1]} would fit"
+    dilation = f", dilation {layer.dilation[n]}" if layer.dilation[n] > 1 else ""
+    return (
+        f"`{output.name}` {axis} {output.lengths[n]} does not fit `{input.name}` of {axis} {input.lengths[n]}: "
+        f"with padding={shown(window.padding)}, `{filter.name}` {axis} {layer.kernel[n]}{dilation} and stride "
+        f"{layer.stride[n]} it belongs to {axis} {layer.input(n, output.lengths[n])} ({fit})"
+    )
+
+
+def conv_groups(input: Side, filter: Argument) -> int:
+    """The groups of a forward convolution: TensorFlow infers them from channels that are a multiple."""
+    *_, per_group, channels = filter.value.shape
+    groups = input.channels // per_group if per_group else 1
+    if groups < 1 or per_group * groups != input.channels or channels % groups:
+        raise ValueError(
+            f"`{input.name}` has {input.channels} channels, but `{filter.name}` of shape "
+            f"{tuple(filter.value.shape)} takes {per_group}; they must be equal, or a multiple that also "
+            f"divides the {channels} output channels (a grouped convolution)"
+        )
+    return groups
+
+
+def conv_lengths(window: Window, output: Side, filter: Argument) -> Ints:
+    """The lengths of a forward convolution's result, whose input is the `output` side of the transpose."""
+    layer = Layer(tuple(filter.value.shape[:-2]), window.stride, window.dilation, window.crop)
+    return tuple(layer.input(n, length) for n, length in enumerate(output.lengths))
+
+
+class Shape(NamedTuple):
+    """A shape given as an argument, where other calls have an array."""
+
+    shape: Ints
+
+
+def shape_only(name: str, value: Any, count: int) -> Argument:
+    """A shape argument of `count` ints, in place of an array of that shape."""
+    return Argument(name, Shape(sizes(name, value, count)))

@@ -1,0 +1,120 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Sizes. The third stage of a call: ints only, no arrays, no argument spellings.
+
+A transposed convolution is described twice. A `Layer` is free of sizes: kernel, stride, dilation, crop rule
+and groups, what a network's author writes down. Given the lengths of its two ends it resolves to a `Geometry`,
+in which every axis is a plain `Axis` of six numbers. Nothing after this stage derives a pad or a length again.
+
+The source of every rule is the documentation of `tf.nn.conv2d_transpose` and of `tf.nn.convolution`, whose
+padding a transposed convolution inverts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+Operand = Literal["input", "filter", "output"]
+Crop = tuple[tuple[int, int], ...]
+
+# The native core counts in 64-bit integers; an axis whose stamps span more than this could overflow them.
+LONGEST = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One spatial axis: out[i * stride + k * dilation - pad] += x[i] * w[k]; what lands outside is dropped."""
+
+    input: int
+    kernel: int
+    output: int
+    stride: int = 1
+    dilation: int = 1
+    pad: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Geometry:
+    """A fully sized transposed convolution. Operands are `[batch, *axes, channels]`, or channels first.
+
+    The filter is `[*kernel, out_channels // groups, in_channels]`; group `n` maps the n-th share of the input
+    channels to the n-th share of the output channels.
+    """
+
+    axes: tuple[Axis, ...]
+    batch: int
+    in_channels: int
+    out_channels: int
+    groups: int = 1
+    channels_first: bool = False
+
+    def shape(self, operand: Operand) -> tuple[int, ...]:
+        """The shape of one operand."""
+        if operand == "filter":
+            return *(axis.kernel for axis in self.axes), self.out_channels // self.groups, self.in_channels
+        if operand == "input":
+            lengths, channels = [axis.input for axis in self.axes], self.in_channels
+        else:
+            lengths, channels = [axis.output for axis in self.axes], self.out_channels
+        return (self.batch, channels, *lengths) if self.channels_first else (self.batch, *lengths, channels)
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A transposed convolution without its sizes.
+
+    `crop` says how many cells of the full result (of length `(input - 1) * stride + extent`) are cut off
+    before and after each axis; VALID is zero of both. None is SAME, where the crop follows from the output.
+    """
+
+    kernel: tuple[int, ...]
+    stride: tuple[int, ...]
+    dilation: tuple[int, ...]
+    crop: Crop | None
+    groups: int = 1
+
+    def extent(self, n: int) -> int:
+        """Cells from the first to the last tap of axis `n`."""
+        return (self.kernel[n] - 1) * self.dilation[n] + 1
+
+    def outputs(self, n: int, input: int) -> range:
+        """The legal output lengths of axis `n`: those from which a forward convolution makes `input`."""
+        stride = self.stride[n]
+        if self.crop is None:
+            return range((input - 1) * stride + 1, input * stride + 1) if input else range(1)
+        full = self.extent(n) - sum(self.crop[n])
+        if input == 0:
+            return range(0, max(full, 0))
+        lowest = (input - 1) * stride + full
+        return range(max(lowest, 0), max(lowest + stride, 0))
+
+    def input(self, n: int, output: int) -> int:
+        """The length to which a forward convolution takes `output` along axis `n`; 0 where no tap window fits."""
+        if self.crop is None:
+            return -(-output // self.stride[n])
+        return max((output + sum(self.crop[n]) - self.extent(n)) // self.stride[n] + 1, 0)
+
+    def axis(self, n: int, input: int, output: int) -> Axis:
+        """Axis `n` at these lengths, with the crop before it: for SAME, half of what is cut, rounded down."""
+        span = (input - 1) * self.stride[n] + self.extent(n)
+        if max(abs(span), output, self.stride[n], self.dilation[n]) >= LONGEST:
+            raise ValueError(
+                f"an axis that reaches over {span} cells (input length {input}, filter length {self.kernel[n]}, "
+                f"stride {self.stride[n]}, dilation {self.dilation[n]}) is too long; use fewer than 2**62"
+            )
+        pad = max(span - output, 0) // 2 if self.crop is None else self.crop[n][0]
+        return Axis(input, self.kernel[n], output, self.stride[n], self.dilation[n], pad)
+
+    def resolve(
+        self,
+        batch: int,
+        in_channels: int,
+        out_channels: int,
+        inputs: Sequence[int],
+        outputs: Sequence[int],
+        channels_first: bool = False,
+    ) -> Geometry:
+        """The geometry at these sizes; `inputs` and `outputs` are spatial lengths which fit each other."""
+        axes = tuple(self.axis(n, *lengths) for n, lengths in enumerate(zip(inputs, outputs, strict=True)))
+        return Geometry(axes, batch, in_channels, out_channels, self.groups, channels_first)

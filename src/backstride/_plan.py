@@ -1,0 +1,25 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Plans of the compiled core, kept by what they depend on: sizes and element type, never values."""
+
+from __future__ import annotations
+
+import functools
+
+from backstride import _native
+from backstride._geometry import Geometry, Operand
+
+
+@functools.lru_cache(maxsize=1024)
+def plan(wrt: Operand, geometry: Geometry, element: str, kernel: str) -> _native.Plan:
+    """How the core computes the derivative by `wrt` at these sizes; an empty `kernel` means the best one."""
+    return _native.Plan(
+        wrt=wrt,
+        element=element,
+        axes=[(a.input, a.kernel, a.output, a.stride, a.dilation, a.pad) for a in geometry.axes],
+        batch=geometry.batch,
+        in_channels=geometry.in_channels,
+        out_channels=geometry.out_channels,
+        groups=geometry.groups,
+        channels_first=geometry.channels_first,
+        kernel=kernel,
+    )

@@ -1,0 +1,366 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transposed convolutions, and the convolutions they are the gradients of, as `tf.compat.v1.nn` documents them.
+
+Every function takes NumPy arrays, nested lists of numbers or buffers (and, inside HIPS autograd, its tracers) and
+returns an array of the same dtype: float16, bfloat16, float32, float64 or any integer. The 16-bit floats sum in
+float32 and round once; integers wrap. Filters are `[*kernel, out_channels, in_channels]` in both data formats.
+
+A wrong value or shape is a ValueError, a wrong type a TypeError, both before anything is computed. A result
+larger than the machine's memory is a MemoryError.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from backstride import _arguments as arguments
+from backstride._arguments import Argument, Window
+from backstride._ops import derivative
+
+__all__ = [
+    "atrous_conv2d_transpose",
+    "conv1d_transpose",
+    "conv2d",
+    "conv2d_backprop_filter",
+    "conv2d_backprop_input",
+    "conv2d_transpose",
+    "conv3d_transpose",
+    "conv_transpose",
+]
+
+
+def conv2d_transpose(
+    value: Any = None,
+    filter: Any = None,
+    output_shape: Any = None,
+    strides: Any = None,
+    padding: Any = "SAME",
+    data_format: Any = "NHWC",
+    name: Any = None,
+    input: Any = None,
+    filters: Any = None,
+    dilations: Any = None,
+) -> Any:
+    """The transpose (gradient) of `conv2d`, also called deconvolution.
+
+    Defined by the documentation of `tf.nn.conv2d_transpose` (1.x) and of `tf.compat.v1.nn.conv2d_transpose`; one
+    function serves both, and TensorFlow 2's spelling with keywords.
+
+    >>> import numpy as np, backstride
+    >>> line = np.array([1, 2, 3], np.float32).reshape(1, 1, 3, 1)
+    >>> taps = np.array([1, 10, 100], np.float32).reshape(1, 3, 1, 1)
+    >>> backstride.nn.conv2d_transpose(line, taps, [1, 1, 6, 1], strides=[1, 1, 2, 1]).ravel()
+    array([  1.,  10., 102.,  20., 203.,  30.], dtype=float32)
+
+    Args:
+        value: array `[batch, height, width, in_channels]`, or `[batch, in_channels, height, width]` for NCHW.
+        filter: array `[height, width, out_channels, in_channels]` of the dtype of `value`.
+        output_shape: the result's shape, four ints in the order of `data_format`, or its height and width alone.
+            Legal are the lengths from which a forward convolution would make those of `value`: one per unit of
+            stride. SAME: `ceil(output / stride) == input`. VALID: from `(input - 1) * stride + extent` on, where
+            `extent = (kernel - 1) * dilation + 1`.
+        strides: cells between the stamps of neighbouring inputs; one int, one per axis, or one per dimension with
+            1 for batch and channels. None is 1.
+        padding: 'SAME', 'VALID', or a (before, after) pair per dimension. SAME cuts
+            `max((input - 1) * stride + extent - output, 0)` cells, half of them before, rounded down; VALID none.
+        data_format: 'NHWC' or 'NCHW'.
+        name: ignored.
+        input, filters: other names of `value` and `filter`.
+        dilations: cells between neighbouring taps, spelled as `strides`. None is 1.
+
+    Returns:
+        Array of shape `output_shape` and the dtype of `value`:
+        `out[n, y, x, o] = sum value[n, i, j, c] * filter[a, b, o, c]` over all i, j, a, b, c for which
+        `i * stride + a * dilation - before` is y, and the same along the width is x.
+
+    Raises:
+        ValueError: `padding`, `data_format`, a shape, a length, or a channel count is not legal.
+        TypeError: an argument is of the wrong type, or the dtypes differ or are not supported.
+        MemoryError: the result would not fit into this machine's memory.
+    """
+    value = arguments.one_of(value=value, input=input)
+    filter = arguments.one_of(filter=filter, filters=filters)
+    return _transpose(2, value, filter, output_shape, strides, padding, data_format, dilations)
+
+
+def conv1d_transpose(
+    input: Any,
+    filters: Any,
+    output_shape: Any,
+    strides: Any,
+    padding: Any = "SAME",
+    data_format: Any = "NWC",
+    dilations: Any = None,
+    name: Any = None,
+) -> Any:
+    """The transpose of a 1-D convolution, as `tf.nn.conv1d_transpose` documents it.
+
+    >>> import backstride
+    >>> line, taps = [[[1.0], [2.0], [3.0]]], [[[1.0]], [[10.0]]]
+    >>> backstride.nn.conv1d_transpose(line, taps, [1, 9, 1], strides=3, padding="VALID").ravel()
+    array([ 1., 10.,  0.,  2., 20.,  0.,  3., 30.,  0.], dtype=float32)
+
+    Args:
+        input: array `[batch, width, in_channels]`, or `[batch, in_channels, width]` for NCW.
+        filters: array `[width, out_channels, in_channels]` of the dtype of `input`.
+        output_shape: the result's shape, three ints, or its width alone; see `conv2d_transpose`.
+        strides, padding, dilations: as in `conv2d_transpose`, for one axis.
+        data_format: 'NWC' or 'NCW'.
+        name: ignored.
+
+    Returns, Raises: as `conv2d_transpose`.
+    """
+    input, filters = Argument("input", input), Argument("filters", filters)
+    return _transpose(1, input, filters, output_shape, strides, padding, data_format, dilations)
+
+
+def conv3d_transpose(
+    value: Any = None,
+    filter: Any = None,
+    output_shape: Any = None,
+    strides: Any = None,
+    padding: Any = "SAME",
+    data_format: Any = "NDHWC",
+    name: Any = None,
+    input: Any = None,
+    filters: Any = None,
+    dilations: Any = None,
+) -> Any:
+    """The transpose of a 3-D convolution, as `tf.compat.v1.nn.conv3d_transpose` documents it.
+
+    >>> import numpy as np, backstride
+    >>> cube, taps = np.ones((1, 2, 2, 2, 8), np.float32), np.ones((2, 2, 2, 4, 8), np.float32)
+    >>> backstride.nn.conv3d_transpose(cube, taps, [1, 4, 4, 4, 4], strides=2).shape
+    (1, 4, 4, 4, 4)
+
+    Args:
+        value: array `[batch, depth, height, width, in_channels]`, or channels second for NCDHW.
+        filter: array `[depth, height, width, out_channels, in_channels]` of the dtype of `value`.
+        output_shape: the result's shape, five ints, or its three lengths alone; see `conv2d_transpose`.
+        strides, padding, dilations: as in `conv2d_transpose`, for three axes.
+        data_format: 'NDHWC' or 'NCDHW'.
+        name: ignored.
+        input, filters: other names of `value` and `filter`.
+
+    Returns, Raises: as `conv2d_transpose`.
+    """
+    value = arguments.one_of(value=value, input=input)
+    filter = arguments.one_of(filter=filter, filters=filters)
+    return _transpose(3, value, filter, output_shape, strides, padding, data_format, dilations)
+
+
+def conv_transpose(
+    input: Any,
+    filters: Any,
+    output_shape: Any,
+    strides: Any,
+    padding: Any = "SAME",
+    data_format: Any = None,
+    dilations: Any = None,
+    name: Any = None,
+) -> Any:
+    """The transpose of a convolution of one to three axes, as `tf.nn.conv_transpose` documents it.
+
+    >>> import numpy as np, backstride
+    >>> line, taps = np.ones((1, 5, 2), np.float32), np.ones((3, 4, 2), np.float32)
+    >>> backstride.nn.conv_transpose(line, taps, [1, 10, 4], strides=2).shape
+    (1, 10, 4)
+
+    Args:
+        input, filters, strides, padding, dilations: as in `conv2d_transpose`.
+        output_shape: the result's shape; its three, four or five entries decide how many axes there are.
+        data_format: None or the name for that many axes, such as 'NHWC'; None is channels last.
+        name: ignored.
+
+    Returns, Raises: as `conv2d_transpose`.
+    """
+    entries = arguments.integers("output_shape", output_shape)
+    if len(entries) not in (3, 4, 5):
+        raise ValueError(f"`output_shape` must have 3, 4 or 5 entries; got output_shape={entries}")
+    input, filters = Argument("input", input), Argument("filters", filters)
+    return _transpose(len(entries) - 2, input, filters, entries, strides, padding, data_format, dilations)
+
+
+def atrous_conv2d_transpose(
+    value: Any, filters: Any, output_shape: Any, rate: Any, padding: Any, name: Any = None
+) -> Any:
+    """The transpose of a dilated 2-D convolution of stride 1, as `tf.nn.atrous_conv2d_transpose` documents it.
+
+    >>> import numpy as np, backstride
+    >>> image, taps = np.ones((1, 4, 4, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
+    >>> backstride.nn.atrous_conv2d_transpose(image, taps, [1, 8, 8, 1], rate=2, padding="VALID").shape
+    (1, 8, 8, 1)
+
+    Args:
+        value: array `[batch, height, width, in_channels]`.
+        filters: array `[height, width, out_channels, in_channels]` of the dtype of `value`.
+        output_shape: the result's shape, four ints.
+        rate: cells between neighbouring taps, one positive int for both axes.
+        padding: as in `conv2d_transpose`.
+        name: ignored.
+
+    Returns, Raises: as `conv2d_transpose`.
+    """
+    rate = arguments.integer("rate", rate)
+    if rate < 1:
+        raise ValueError(f"`rate` must be positive; got rate={rate}")
+    value, filters = Argument("value", value), Argument("filters", filters)
+    return _transpose(2, value, filters, output_shape, 1, padding, "NHWC", rate)
+
+
+def conv2d(
+    input: Any,
+    filter: Any = None,
+    strides: Any = None,
+    padding: Any = None,
+    use_cudnn_on_gpu: Any = True,
+    data_format: Any = "NHWC",
+    dilations: Any = (1, 1, 1, 1),
+    name: Any = None,
+    filters: Any = None,
+) -> Any:
+    """The 2-D convolution (cross-correlation) of `tf.compat.v1.nn.conv2d`; the input gradient of the transpose.
+
+    >>> import numpy as np, backstride
+    >>> image, taps = np.ones((1, 4, 4, 1), np.float32), np.ones((3, 3, 1, 1), np.float32)
+    >>> backstride.nn.conv2d(image, taps, strides=1, padding="VALID")[0, :, :, 0]
+    array([[9., 9.],
+           [9., 9.]], dtype=float32)
+
+    Args:
+        input: array `[batch, height, width, in_channels]`, or `[batch, in_channels, height, width]` for NCHW.
+        filter: array `[height, width, in_channels / groups, out_channels]` of the dtype of `input`; groups are
+            inferred from the two numbers of input channels, as TensorFlow does.
+        strides, padding, data_format, dilations: as in `conv2d_transpose`; `padding` must be given.
+        use_cudnn_on_gpu, name: ignored.
+        filters: another name of `filter`.
+
+    Returns:
+        Array of the dtype of `input` and lengths `ceil(length / stride)` for SAME,
+        `(length - extent) // stride + 1` (at least 0) for VALID.
+
+    Raises: as `conv2d_transpose`.
+    """
+    given = (Argument("input", input), arguments.one_of(filter=filter, filters=filters))
+    input, filter = arguments.arrays(4, *given)
+    window = _window(2, strides, padding, data_format, dilations)
+    output = arguments.side(input, window)
+    groups = arguments.conv_groups(output, filter)
+    lengths = arguments.conv_lengths(window, output, filter)
+    result = arguments.Side("result", output.batch, lengths, filter.value.shape[-1])
+    geometry = arguments.resolve(window, result, filter, output, groups)
+    return derivative("input", geometry, filter.value, input.value)
+
+
+def conv2d_backprop_input(
+    input_sizes: Any,
+    filter: Any = None,
+    out_backprop: Any = None,
+    strides: Any = None,
+    padding: Any = None,
+    use_cudnn_on_gpu: Any = True,
+    data_format: Any = "NHWC",
+    dilations: Any = (1, 1, 1, 1),
+    name: Any = None,
+    filters: Any = None,
+) -> Any:
+    """The gradient of `conv2d` by its input, as `tf.compat.v1.nn.conv2d_backprop_input` documents it.
+
+    This is `conv2d_transpose` with the arguments in another order.
+
+    >>> import numpy as np, backstride
+    >>> taps, gradient = np.ones((3, 3, 1, 1), np.float32), np.ones((1, 2, 2, 1), np.float32)
+    >>> backstride.nn.conv2d_backprop_input([1, 4, 4, 1], taps, gradient, 1, "VALID")[0, :, 1, 0]
+    array([2., 4., 4., 2.], dtype=float32)
+
+    Args:
+        input_sizes: the shape of the convolution's input, four ints, or its height and width alone.
+        filter: the convolution's filter, `[height, width, in_channels / groups, out_channels]`.
+        out_backprop: the gradient of the convolution's result.
+        strides, padding, data_format, dilations: as in `conv2d`.
+        use_cudnn_on_gpu, name: ignored.
+        filters: another name of `filter`.
+
+    Returns:
+        Array of shape `input_sizes`.
+
+    Raises: as `conv2d_transpose`.
+    """
+    given = (arguments.one_of(filter=filter, filters=filters), arguments.one_of(out_backprop=out_backprop))
+    filter, out_backprop = arguments.arrays(4, *given)
+    window = _window(2, strides, padding, data_format, dilations)
+    source = arguments.side(out_backprop, window)
+    result = arguments.target(Argument("input_sizes", input_sizes), source, filter, window)
+    groups = arguments.conv_groups(result, filter)
+    geometry = arguments.resolve(window, source, filter, result, groups)
+    return derivative("output", geometry, out_backprop.value, filter.value)
+
+
+def conv2d_backprop_filter(
+    input: Any,
+    filter_sizes: Any,
+    out_backprop: Any,
+    strides: Any,
+    padding: Any,
+    use_cudnn_on_gpu: Any = True,
+    data_format: Any = "NHWC",
+    dilations: Any = (1, 1, 1, 1),
+    name: Any = None,
+) -> Any:
+    """The gradient of `conv2d` by its filter, as `tf.compat.v1.nn.conv2d_backprop_filter` documents it.
+
+    >>> import numpy as np, backstride
+    >>> image, gradient = np.ones((1, 4, 4, 1), np.float32), np.ones((1, 2, 2, 1), np.float32)
+    >>> backstride.nn.conv2d_backprop_filter(image, [3, 3, 1, 1], gradient, 1, "VALID").ravel()
+    array([4., 4., 4., 4., 4., 4., 4., 4., 4.], dtype=float32)
+
+    Args:
+        input: the convolution's input.
+        filter_sizes: the shape of its filter, `[height, width, in_channels / groups, out_channels]`.
+        out_backprop: the gradient of its result.
+        strides, padding, data_format, dilations: as in `conv2d`.
+        use_cudnn_on_gpu, name: ignored.
+
+    Returns:
+        Array of shape `filter_sizes`.
+
+    Raises: as `conv2d_transpose`.
+    """
+    input, out_backprop = arguments.arrays(4, Argument("input", input), Argument("out_backprop", out_backprop))
+    window = _window(2, strides, padding, data_format, dilations)
+    filter = arguments.shape_only("filter_sizes", filter_sizes, 4)
+    output = arguments.side(input, window)
+    groups = arguments.conv_groups(output, filter)
+    geometry = arguments.resolve(window, arguments.side(out_backprop, window), filter, output, groups)
+    return derivative("filter", geometry, out_backprop.value, input.value)
+
+
+def _window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> Window:
+    """The window of a call in TensorFlow's spelling."""
+    first = arguments.channels_first(data_format, rank)
+    return Window(
+        stride=arguments.per_axis("strides", strides, rank, first),
+        dilation=arguments.per_axis("dilations", dilations, rank, first),
+        crop=arguments.crop(padding, rank, first),
+        channels_first=first,
+        padding=padding,
+    )
+
+
+def _transpose(
+    rank: int,
+    value: Argument,
+    filter: Argument,
+    output_shape: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any,
+    dilations: Any,
+) -> Any:
+    """The transposed convolution of `rank` axes in TensorFlow's spelling."""
+    value, filter = arguments.arrays(rank + 2, value, filter)
+    window = _window(rank, strides, padding, data_format, dilations)
+    source = arguments.side(value, window)
+    result = arguments.target(Argument("output_shape", output_shape), source, filter, window)
+    geometry = arguments.resolve(window, source, filter, result)
+    return derivative("output", geometry, value.value, filter.value)
