@@ -29,7 +29,8 @@ using Out = nb::ndarray<>;
 Isa active_isa = best_isa();
 
 constexpr std::string_view kOperands[] = {"input", "filter", "output"};
-constexpr std::string_view kElements[] = {"float16", "bfloat16", "float32", "float64", "uint8", "uint16", "uint32", "uint64"};
+constexpr std::string_view kElements[] = {"float16", "bfloat16", "float32", "float64",
+                                          "uint8",   "uint16",   "uint32",  "uint64"};
 
 /// The enumerator that has this name.
 template <class E, std::size_t N> E named(const std::string_view (&names)[N], std::string_view name) {
@@ -48,8 +49,9 @@ bool signalled() {
 
 class BoundPlan {
   public:
-    BoundPlan(std::string_view wrt, std::string_view element, const std::vector<std::array<Index, 6>>& axes, Index batch,
-              Index in_channels, Index out_channels, Index groups, bool channels_first, std::string_view kernel)
+    BoundPlan(std::string_view wrt, std::string_view element, const std::vector<std::array<Index, 6>> &axes,
+              Index batch, Index in_channels, Index out_channels, Index groups, bool channels_first,
+              std::string_view kernel)
         : rank_(static_cast<int>(axes.size())), channels_first_(channels_first) {
         if (rank_ < 1 || rank_ > 3)
             throw std::invalid_argument("the core has one to three spatial axes");
@@ -67,7 +69,7 @@ class BoundPlan {
                           kernel.empty() ? active_isa : best_isa(), kernel);
     }
 
-    void run(const In& first, const In& second, const Out& result) const {
+    void run(const In &first, const In &second, const Out &result) const {
         const Operand a = plan_.wrt == Operand::input ? Operand::filter : Operand::input;
         const Operand b = plan_.wrt == Operand::output ? Operand::filter : Operand::output;
         const View x = view(first, a), y = view(second, b), z = view(result, plan_.wrt);
@@ -84,25 +86,31 @@ class BoundPlan {
 
   private:
     /// The array in the core's order of axes. Python has checked it; a slip there must not become a wild pointer.
-    template <class Array> View view(const Array& array, Operand operand) const {
+    template <class Array> View view(const Array &array, Operand operand) const {
         const bool filter = operand == Operand::filter;
-        View view{const_cast<void*>(static_cast<const void*>(array.data())), {1, 1, 1, 1, 1}, {0, 0, 0, 0, 0}};
-        if (static_cast<int>(array.ndim()) != rank_ + 2 || array.itemsize() != static_cast<std::size_t>(size_of(plan_.element)))
+        View view{const_cast<void *>(static_cast<const void *>(array.data())), {1, 1, 1, 1, 1}, {0, 0, 0, 0, 0}};
+        if (static_cast<int>(array.ndim()) != rank_ + 2 ||
+            array.itemsize() != static_cast<std::size_t>(size_of(plan_.element)))
             throw std::invalid_argument("array does not match the plan's rank or element type");
         for (int i = 0; i < rank_ + 2; ++i) {
-            const int to = filter ? i + 3 - rank_ : channels_first_ && i == 1 ? 4 : i == 0 ? 0 : i == rank_ + 1 && !channels_first_ ? 4 : i - channels_first_ + 3 - rank_;
+            const int to = filter                               ? i + 3 - rank_
+                           : channels_first_ && i == 1          ? 4
+                           : i == 0                             ? 0
+                           : i == rank_ + 1 && !channels_first_ ? 4
+                                                                : i - channels_first_ + 3 - rank_;
             view.shape[to] = static_cast<Index>(array.shape(static_cast<std::size_t>(i)));
             view.stride[to] = array.stride(static_cast<std::size_t>(i));
         }
-        const Geometry& g = plan_.geometry;
+        const Geometry &g = plan_.geometry;
         for (int i = 0; i < 3; ++i) {
-            const Axis& axis = g.axes[i];
+            const Axis &axis = g.axes[i];
             const Index expected = filter ? axis.kernel : operand == Operand::input ? axis.input : axis.output;
             if (view.shape[filter ? i : i + 1] != expected)
                 throw std::invalid_argument("array does not match the plan's lengths");
         }
         const bool fits = filter ? view.shape[3] == g.out_channels / g.groups && view.shape[4] == g.in_channels
-                                 : view.shape[0] == g.batch && view.shape[4] == (operand == Operand::input ? g.in_channels : g.out_channels);
+                                 : view.shape[0] == g.batch &&
+                                       view.shape[4] == (operand == Operand::input ? g.in_channels : g.out_channels);
         if (!fits)
             throw std::invalid_argument("array does not match the plan's batch or channels");
         return view;
@@ -136,16 +144,19 @@ NB_MODULE(_native, m) {
     m.doc() = "The compiled core of backstride: the three operations on arrays that the package has checked.";
 
     nb::class_<BoundPlan>(m, "Plan")
-        .def(nb::init<std::string_view, std::string_view, const std::vector<std::array<Index, 6>>&, Index, Index, Index, Index, bool, std::string_view>(),
-             "wrt"_a, "element"_a, "axes"_a, "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a, "channels_first"_a, "kernel"_a = "")
+        .def(nb::init<std::string_view, std::string_view, const std::vector<std::array<Index, 6>> &, Index, Index,
+                      Index, Index, bool, std::string_view>(),
+             "wrt"_a, "element"_a, "axes"_a, "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a,
+             "channels_first"_a, "kernel"_a = "")
         .def("run", &BoundPlan::run, "first"_a.noconvert(), "second"_a.noconvert(), "result"_a.noconvert())
         .def_prop_ro("kernel", &BoundPlan::kernel);
 
     m.def("kernels", [] {
         nb::list result;
-        for (const Kernel& kernel : kernels())
+        for (const Kernel &kernel : kernels())
             if (kernel.isa <= best_isa())
-                result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)], kElements[static_cast<int>(kernel.element)], kernel.rows, kernel.columns));
+                result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)],
+                                             kElements[static_cast<int>(kernel.element)], kernel.rows, kernel.columns));
         return result;
     });
     nb::list isas;
@@ -153,7 +164,9 @@ NB_MODULE(_native, m) {
         isas.append(name);
     m.attr("ISAS") = nb::tuple(isas);
     m.def("isa", [] { return kIsaNames[static_cast<int>(active_isa)]; });
-    m.def("lower_isa", [](std::string_view name) { active_isa = std::min(active_isa, named<Isa>(kIsaNames, name)); }, "name"_a);
+    m.def(
+        "lower_isa", [](std::string_view name) { active_isa = std::min(active_isa, named<Isa>(kIsaNames, name)); },
+        "name"_a);
     m.def("threads", threads);
     m.def("set_threads", set_threads, "count"_a);
     m.def("physical_memory", physical_memory);

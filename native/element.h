@@ -37,7 +37,7 @@ template <> struct Sum<std::uint16_t> {
 };
 
 /// Calls body with a value of the storage type that `element` names.
-template <class Body> decltype(auto) visit(Element element, Body&& body) {
+template <class Body> decltype(auto) visit(Element element, Body &&body) {
     switch (element) {
     case Element::float16: return body(Half{});
     case Element::bfloat16: return body(Bfloat{});

@@ -26,7 +26,7 @@ struct Range {
 using Box = std::array<Range, 4>;
 
 /// The parts of the runs whose cells lie in the range.
-std::vector<Run> clip(const std::vector<Run>& runs, Range range) {
+std::vector<Run> clip(const std::vector<Run> &runs, Range range) {
     std::vector<Run> result;
     for (Run run : runs) {
         const Index skip = std::max<Index>(0, ceil_div(range.first - run.target, run.target_step));
@@ -49,16 +49,16 @@ struct Region {
 
 template <class T> class Gather {
   public:
-    Gather(const Plan& plan, const View& source, const View& filter, const View& target, Poll poll)
+    Gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll)
         : plan_(plan), target_(target), source_(source, plan.element, poll),
-          filter_(filter, plan.element, plan.geometry.groups, plan.wrt == Operand::output ? 4 : 3,
-                  plan.kernel->columns, poll),
+          filter_(filter, plan.element, plan.geometry.groups, plan.wrt == Operand::output ? 4 : 3, plan.kernel->columns,
+                  poll),
           depth_(source.shape[4] / plan.geometry.groups), columns_(target.shape[4] / plan.geometry.groups),
           panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)) {
         for (int i = 0; i < 3; ++i) {
             runs_[i] = runs(plan.wrt, plan.geometry.axes[i]);
             Index reached = 0;
-            for (const Run& run : runs_[i])
+            for (const Run &run : runs_[i])
                 reached += run.count;
             covered_ = covered_ && reached == target.shape[i + 1];
         }
@@ -77,7 +77,7 @@ template <class T> class Gather {
     /// changes a bit of the result.
     void cut() {
         Index source_cells = 1; // per position
-        for (const Axis& axis : plan_.geometry.axes)
+        for (const Axis &axis : plan_.geometry.axes)
             source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
         const Index bytes = depth_ * source_cells * Index{sizeof(T)};
         Index positions = std::clamp(kBlockBytes / bytes, kFewestPositions, kMostPositions);
@@ -117,9 +117,9 @@ template <class T> class Gather {
         Region region;
         const std::vector<Run> depth = clip(runs_[0], box[1]), height = clip(runs_[1], box[2]),
                                width = clip(runs_[2], box[3]);
-        for (const Run& d : depth)
-            for (const Run& h : height)
-                for (const Run& w : width) {
+        for (const Run &d : depth)
+            for (const Run &h : height)
+                for (const Run &w : width) {
                     fill(region, box[0], {d, h, w}, group);
                     for (Index panel = panels.first; panel < panels.last; ++panel)
                         if (!multiply(region, group, panel))
@@ -127,8 +127,8 @@ template <class T> class Gather {
                 }
     }
 
-    void clear_box(const Box& box, Index group, Range panels) const {
-        const Index* stride = target_.stride;
+    void clear_box(const Box &box, Index group, Range panels) const {
+        const Index *stride = target_.stride;
         const Index first = panels.first * plan_.kernel->columns;
         const Index columns = std::min(columns_, panels.last * plan_.kernel->columns) - first;
         for (Index n = box[0].first; n < box[0].last; ++n)
@@ -141,38 +141,38 @@ template <class T> class Gather {
                 }
     }
 
-    void fill(Region& region, Range images, const std::array<Run, 3>& runs, Index group) const {
-        const Index* source = source_.rows().stride;
-        const Index* target = target_.stride;
+    void fill(Region &region, Range images, const std::array<Run, 3> &runs, Index group) const {
+        const Index *source = source_.rows().stride;
+        const Index *target = target_.stride;
         region.count[0] = images.count();
         region.source = images.first * source[0] + group * depth_;
         region.target = images.first * target[0] + group * columns_ * target[4];
         region.source_step[0] = source[0];
         region.target_step[0] = target[0];
         for (int i : {1, 2, 3}) {
-            const Run& run = runs[i - 1];
+            const Run &run = runs[i - 1];
             region.count[i] = run.count;
             region.source += run.source * source[i];
             region.target += run.target * target[i];
             region.source_step[i] = run.source_step * source[i];
             region.target_step[i] = run.target_step * target[i];
         }
-        const auto& [d, h, w] = runs;
-        const auto& axes = plan_.geometry.axes;
+        const auto &[d, h, w] = runs;
+        const auto &axes = plan_.geometry.axes;
         region.taps.clear();
         for (Index td = 0; td < d.taps; ++td)
             for (Index th = 0; th < h.taps; ++th) {
                 const Index plane = td * d.source_tap * source[1] + th * h.source_tap * source[2];
                 const Index row = (d.kernel + td * d.kernel_step) * axes[1].kernel + h.kernel + th * h.kernel_step;
                 for (Index tw = 0; tw < w.taps; ++tw)
-                    region.taps.push_back({plane + tw * w.source_tap * source[3],
-                                           row * axes[2].kernel + w.kernel + tw * w.kernel_step});
+                    region.taps.push_back(
+                        {plane + tw * w.source_tap * source[3], row * axes[2].kernel + w.kernel + tw * w.kernel_step});
             }
     }
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
     /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
-    bool multiply(const Region& region, Index group, Index panel) const {
+    bool multiply(const Region &region, Index group, Index panel) const {
         int along = 3;
         for (int i : {2, 1, 0})
             if (region.count[i] > region.count[along])
@@ -184,7 +184,7 @@ template <class T> class Gather {
 
         const Index first = panel * plan_.kernel->columns;
         const Index columns = std::min<Index>(columns_ - first, plan_.kernel->columns);
-        const Kernel& kernel = columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
+        const Kernel &kernel = columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
         Tile<T> tile{};
         tile.a_row = region.source_step[along];
         tile.a_step = 1;
@@ -202,7 +202,7 @@ template <class T> class Gather {
         for (Index i = 0; i < region.count[others[0]]; ++i)
             for (Index j = 0; j < region.count[others[1]]; ++j)
                 for (Index k = 0; k < region.count[others[2]]; ++k) {
-                    const auto offset = [&](const Index* step) {
+                    const auto offset = [&](const Index *step) {
                         return i * step[others[0]] + j * step[others[1]] + k * step[others[2]];
                     };
                     const Index source = region.source + offset(region.source_step);
@@ -224,10 +224,10 @@ template <class T> class Gather {
     }
 
     /// Computes a tile straight into the result if its elements are sums as they are, else by way of a scratch tile.
-    void write(const Kernel& kernel, Tile<T>& tile, Index rows, Index target, Index target_row) const {
+    void write(const Kernel &kernel, Tile<T> &tile, Index rows, Index target, Index target_row) const {
         const auto function = functions<T>(kernel).dense[tile.columns < kernel.columns][rows];
         if (direct_) {
-            tile.c = static_cast<T*>(target_.data) + target;
+            tile.c = static_cast<T *>(target_.data) + target;
             tile.c_row = target_row;
             function(tile);
             return;
@@ -240,8 +240,8 @@ template <class T> class Gather {
               {at(target_, plan_.element, target), target_row, target_.stride[4]});
     }
 
-    const Plan& plan_;
-    const View& target_;
+    const Plan &plan_;
+    const View &target_;
     const Readable<T> source_;
     const PackedFilter<T> filter_;
     const Index depth_, columns_, panels_; // of one group
@@ -254,13 +254,13 @@ template <class T> class Gather {
 } // namespace
 
 template <class T>
-bool gather(const Plan& plan, const View& source, const View& filter, const View& target, Poll poll) {
+bool gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll) {
     return Gather<T>(plan, source, filter, target, poll).run(poll);
 }
 
-template bool gather<float>(const Plan&, const View&, const View&, const View&, Poll);
-template bool gather<double>(const Plan&, const View&, const View&, const View&, Poll);
-template bool gather<std::uint32_t>(const Plan&, const View&, const View&, const View&, Poll);
-template bool gather<std::uint64_t>(const Plan&, const View&, const View&, const View&, Poll);
+template bool gather<float>(const Plan &, const View &, const View &, const View &, Poll);
+template bool gather<double>(const Plan &, const View &, const View &, const View &, Poll);
+template bool gather<std::uint32_t>(const Plan &, const View &, const View &, const View &, Poll);
+template bool gather<std::uint64_t>(const Plan &, const View &, const View &, const View &, Poll);
 
 } // namespace backstride

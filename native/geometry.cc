@@ -16,7 +16,7 @@ constexpr Index kNever = std::numeric_limits<Index>::max();
 /// g = gcd(stride, dilation) these are j0, j0 + stride/g, j0 + 2 * stride/g ..., and tap j0 + t * stride/g reads
 /// input cell q + shift - t * step, where shift = (r + pad - j0 * dilation) / stride and step = dilation/g.
 /// As q grows, both the first and the last tap whose input cell exists move up.
-void phase_runs(const Axis& axis, Index j0, std::vector<Run>& result) {
+void phase_runs(const Axis &axis, Index j0, std::vector<Run> &result) {
     const Index g = std::gcd(axis.stride, axis.dilation);
     const Index step = axis.dilation / g, kernel_step = axis.stride / g;
     const Index taps = ceil_div(axis.kernel - j0, kernel_step);
@@ -39,7 +39,7 @@ void phase_runs(const Axis& axis, Index j0, std::vector<Run>& result) {
     }
 }
 
-std::vector<Run> output_runs(const Axis& axis) {
+std::vector<Run> output_runs(const Axis &axis) {
     std::vector<Run> result;
     // The first stride/g taps stand in different phases; the phases of no tap are reached by none.
     const Index phases = std::min(axis.kernel, axis.stride / std::gcd(axis.stride, axis.dilation));
@@ -50,7 +50,7 @@ std::vector<Run> output_runs(const Axis& axis) {
 
 /// Input cell i is reached by the taps j whose output cell i * stride + j * dilation - pad exists. As i grows,
 /// both the first and the last of them move down.
-std::vector<Run> input_runs(const Axis& axis) {
+std::vector<Run> input_runs(const Axis &axis) {
     std::vector<Run> result;
     for (Index i = 0; i < axis.input;) {
         const Index base = i * axis.stride - axis.pad;
@@ -58,13 +58,12 @@ std::vector<Run> input_runs(const Axis& axis) {
         const Index last = std::min(axis.kernel - 1, floor_div(axis.output - 1 - base, axis.dilation));
         if (last < 0)
             break;
-        const Index first_moves =
-            first > 0 ? ceil_div(axis.pad - (first - 1) * axis.dilation, axis.stride) : kNever;
+        const Index first_moves = first > 0 ? ceil_div(axis.pad - (first - 1) * axis.dilation, axis.stride) : kNever;
         const Index last_moves = floor_div(axis.output - 1 + axis.pad - last * axis.dilation, axis.stride) + 1;
         const Index next = std::min({axis.input, first_moves, last_moves});
         if (first <= last)
-            result.push_back({i, 1, next - i, base + first * axis.dilation, axis.stride, axis.dilation, first, 1,
-                              last - first + 1});
+            result.push_back(
+                {i, 1, next - i, base + first * axis.dilation, axis.stride, axis.dilation, first, 1, last - first + 1});
         i = next;
     }
     return result;
@@ -72,11 +71,11 @@ std::vector<Run> input_runs(const Axis& axis) {
 
 } // namespace
 
-std::vector<Run> runs(Operand wrt, const Axis& axis) {
+std::vector<Run> runs(Operand wrt, const Axis &axis) {
     return wrt == Operand::output ? output_runs(axis) : input_runs(axis);
 }
 
-Reach reach(const Axis& axis, Index k) {
+Reach reach(const Axis &axis, Index k) {
     const Index base = k * axis.dilation - axis.pad;
     const Index first = std::max<Index>(0, ceil_div(-base, axis.stride));
     const Index last = std::min(axis.input - 1, floor_div(axis.output - 1 - base, axis.stride));

@@ -31,13 +31,13 @@ struct Run {
 
 /// The runs that make up the result's axis: every cell that any tap reaches is in exactly one.
 /// `wrt` says what the result is: the output (source: input) or the input (source: output).
-std::vector<Run> runs(Operand wrt, const Axis& axis);
+std::vector<Run> runs(Operand wrt, const Axis &axis);
 
 /// The input cells [first, first + count) which tap k connects to an output cell that exists.
 struct Reach {
     Index first, count;
 };
-Reach reach(const Axis& axis, Index k);
+Reach reach(const Axis &axis, Index k);
 
 inline Index floor_div(Index a, Index b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
 inline Index ceil_div(Index a, Index b) { return -floor_div(-a, b); }

@@ -12,12 +12,12 @@ Index physical_memory() {
     return bytes;
 }
 
-void* allocate(Index count, Index size) {
+void *allocate(Index count, Index size) {
     constexpr Index kLine = 64;
     if (count > physical_memory() / size)
         throw std::bad_alloc();
     const Index bytes = (count * size + kLine - 1) / kLine * kLine;
-    void* data = std::aligned_alloc(kLine, static_cast<std::size_t>(bytes > 0 ? bytes : kLine));
+    void *data = std::aligned_alloc(kLine, static_cast<std::size_t>(bytes > 0 ? bytes : kLine));
     if (!data)
         throw std::bad_alloc();
     return data;

@@ -32,7 +32,7 @@ struct Pixels {
 
 template <class T> class Outer {
   public:
-    Outer(const Plan& plan, const View& input, const View& output, const View& filter, Poll poll)
+    Outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll)
         : plan_(plan), filter_(filter), input_(input, plan.element, poll), output_(output, plan.element, poll),
           rows_(filter.shape[3]), columns_(filter.shape[4] / plan.geometry.groups),
           pixels_(std::clamp(kStepBytes / ((rows_ + columns_) * Index{sizeof(T)}), kFewestPixels, kMostPixels)),
@@ -45,7 +45,7 @@ template <class T> class Outer {
             steps = std::max(steps, pixels_of(tap).steps());
         if (matrices < kEnoughTasks)
             shares_ = std::clamp<Index>(steps / kFewestStepsPerShare, 1, ceil_div(kEnoughTasks, matrices));
-        sums_ = static_cast<T*>(filter.data);
+        sums_ = static_cast<T *>(filter.data);
         std::copy_n(filter.stride, 4, stride_);
         if (shares_ > 1 || !in_place<T>(filter, plan.element)) {
             buffer_ = std::make_unique<Buffer<T>>(shares_ * elements());
@@ -58,7 +58,8 @@ template <class T> class Outer {
 
     bool run(Poll poll) const {
         const Index tasks = taps() * plan_.geometry.groups * row_blocks_ * column_blocks_ * shares_;
-        return parallel_for(tasks, [this](Index task) { compute(task); }, poll) &&
+        return parallel_for(
+                   tasks, [this](Index task) { compute(task); }, poll) &&
                (!buffer_ || parallel_for(taps() * rows_, [this](Index row) { add_up(row); }, poll));
     }
 
@@ -68,23 +69,23 @@ template <class T> class Outer {
 
     /// The tap's position in the filter.
     std::array<Index, 3> position(Index tap) const {
-        const Index* shape = filter_.shape;
+        const Index *shape = filter_.shape;
         return {tap / shape[2] / shape[1], tap / shape[2] % shape[1], tap % shape[2]};
     }
 
     Pixels pixels_of(Index tap) const {
-        const auto& axes = plan_.geometry.axes;
+        const auto &axes = plan_.geometry.axes;
         const auto kernel = position(tap);
         Pixels pixels{};
         pixels.count[0] = plan_.geometry.batch;
         pixels.along = 3;
         for (int i : {1, 2, 3}) {
-            const Axis& axis = axes[i - 1];
+            const Axis &axis = axes[i - 1];
             const Reach reached = reach(axis, kernel[i - 1]);
             pixels.count[i] = reached.count;
             pixels.input += reached.first * input_.rows().stride[i];
-            pixels.output += (reached.first * axis.stride + kernel[i - 1] * axis.dilation - axis.pad) *
-                             output_.rows().stride[i];
+            pixels.output +=
+                (reached.first * axis.stride + kernel[i - 1] * axis.dilation - axis.pad) * output_.rows().stride[i];
         }
         for (int i : {2, 1, 0})
             if (pixels.count[i] > pixels.count[pixels.along])
@@ -117,7 +118,7 @@ template <class T> class Outer {
         const Index row1 = std::min(rows_, row0 + kTilesDown * plan_.kernel->rows);
         const Index column1 = std::min(columns_, column0 + kTilesAcross * plan_.kernel->columns);
 
-        T* sums = sums_ + share * elements() + offset(tap, stride_) + group * columns_;
+        T *sums = sums_ + share * elements() + offset(tap, stride_) + group * columns_;
         for (Index row = row0; row < row1; ++row)
             std::fill(sums + row * stride_[3] + column0, sums + row * stride_[3] + column1, T{});
 
@@ -138,7 +139,7 @@ template <class T> class Outer {
             tile.c_row = stride_[3];
             for (Index column = column0; column < column1; column += plan_.kernel->columns) {
                 tile.columns = static_cast<int>(std::min<Index>(plan_.kernel->columns, column1 - column));
-                const Kernel& kernel = tile.columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
+                const Kernel &kernel = tile.columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
                 tile.b = input_.rows().data + pixels.input + group * columns_ + column;
                 const Index pieces = ceil_div(row1 - row0, kernel.rows);
                 for (Index piece = 0; piece < pieces; ++piece) {
@@ -153,7 +154,7 @@ template <class T> class Outer {
     }
 
     /// The stretches of pixels of one step; returns their common length.
-    Index gather_segments(const Pixels& pixels, Index step, std::vector<Segment>& segments) const {
+    Index gather_segments(const Pixels &pixels, Index step, std::vector<Segment> &segments) const {
         const Index piece = step % pixels.pieces, first_line = step / pixels.pieces * pixels.lines;
         const Index length = pixels.count[pixels.along];
         const Index begin = piece * length / pixels.pieces;
@@ -175,7 +176,7 @@ template <class T> class Outer {
     /// Adds up the shares of one row of the filter, always in the same order, and stores it.
     void add_up(Index row) const {
         const Index tap = row / rows_, o = row % rows_;
-        T* sums = sums_ + offset(tap, stride_) + o * stride_[3];
+        T *sums = sums_ + offset(tap, stride_) + o * stride_[3];
         for (Index share = 1; share < shares_; ++share)
             for (Index i = 0; i < filter_.shape[4]; ++i)
                 sums[i] += sums[share * elements() + i];
@@ -183,33 +184,32 @@ template <class T> class Outer {
               {at(filter_, plan_.element, offset(tap, filter_.stride) + o * filter_.stride[3]), 0, filter_.stride[4]});
     }
 
-    Index offset(Index tap, const Index* stride) const {
+    Index offset(Index tap, const Index *stride) const {
         const auto kernel = position(tap);
         return kernel[0] * stride[0] + kernel[1] * stride[1] + kernel[2] * stride[2];
     }
 
-    const Plan& plan_;
-    const View& filter_;
+    const Plan &plan_;
+    const View &filter_;
     const Readable<T> input_, output_;
     const Index rows_, columns_; // of one tap's matrix in one group
     const Index pixels_;         // in one step
     const Index row_blocks_, column_blocks_;
     Index shares_ = 1;
     std::unique_ptr<Buffer<T>> buffer_; // unless the sums are the result
-    T* sums_;                           // of the first share; stride_ as the filter's
+    T *sums_;                           // of the first share; stride_ as the filter's
     Index stride_[4];
 };
 
 } // namespace
 
-template <class T>
-bool outer(const Plan& plan, const View& input, const View& output, const View& filter, Poll poll) {
+template <class T> bool outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll) {
     return Outer<T>(plan, input, output, filter, poll).run(poll);
 }
 
-template bool outer<float>(const Plan&, const View&, const View&, const View&, Poll);
-template bool outer<double>(const Plan&, const View&, const View&, const View&, Poll);
-template bool outer<std::uint32_t>(const Plan&, const View&, const View&, const View&, Poll);
-template bool outer<std::uint64_t>(const Plan&, const View&, const View&, const View&, Poll);
+template bool outer<float>(const Plan &, const View &, const View &, const View &, Poll);
+template bool outer<double>(const Plan &, const View &, const View &, const View &, Poll);
+template bool outer<std::uint32_t>(const Plan &, const View &, const View &, const View &, Poll);
+template bool outer<std::uint64_t>(const Plan &, const View &, const View &, const View &, Poll);
 
 } // namespace backstride

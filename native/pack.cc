@@ -9,8 +9,7 @@ namespace {
 
 /// to[r * columns + c] = from[r * row + c * column]. In blocks, so that a transposition uses each cache line it
 /// touches while it is near.
-template <class T, class S>
-void copy_matrix(const S* from, Index row, Index column, Index rows, Index columns, T* to) {
+template <class T, class S> void copy_matrix(const S *from, Index row, Index column, Index rows, Index columns, T *to) {
     constexpr Index kBlock = 16;
     const Index width = column == 1 ? columns : kBlock;
     for (Index r0 = 0; r0 < rows; r0 += kBlock)
@@ -23,19 +22,19 @@ void copy_matrix(const S* from, Index row, Index column, Index rows, Index colum
 }
 
 /// Calls body(index, data) with the elements of `data` read as the storage type, when their sums are kept in T.
-template <class T, class Body> void visit_as(Element element, const void* data, Body&& body) {
+template <class T, class Body> void visit_as(Element element, const void *data, Body &&body) {
     visit(element, [&](auto value) {
         using S = decltype(value);
         if constexpr (std::is_same_v<typename Sum<S>::type, T>)
-            body(static_cast<const S*>(data));
+            body(static_cast<const S *>(data));
     });
 }
 
 } // namespace
 
-template <class T> Readable<T>::Readable(const View& view, Element element, Poll poll) {
+template <class T> Readable<T>::Readable(const View &view, Element element, Poll poll) {
     if (in_place<T>(view, element)) {
-        rows_.data = static_cast<const T*>(view.data);
+        rows_.data = static_cast<const T *>(view.data);
         std::copy_n(view.stride, 4, rows_.stride);
         return;
     }
@@ -46,19 +45,23 @@ template <class T> Readable<T>::Readable(const View& view, Element element, Poll
     // One piece of a row at a time, about 64 KiB.
     const Index piece = std::max<Index>(16, 16384 / channels);
     const Index pieces = (width + piece - 1) / piece;
-    visit_as<T>(element, view.data, [&](const auto* data) {
-        parallel_for(batch * depth * height * pieces, [&](Index task) {
-            const Index row = task / pieces, first = task % pieces * piece;
-            const Index h = row % height, d = row / height % depth, n = row / height / depth;
-            const Index* stride = view.stride;
-            copy_matrix(data + n * stride[0] + d * stride[1] + h * stride[2] + first * stride[3], stride[3], stride[4],
-                        std::min(piece, width - first), channels, copy_->get() + (row * width + first) * channels);
-        }, poll);
+    visit_as<T>(element, view.data, [&](const auto *data) {
+        parallel_for(
+            batch * depth * height * pieces,
+            [&](Index task) {
+                const Index row = task / pieces, first = task % pieces * piece;
+                const Index h = row % height, d = row / height % depth, n = row / height / depth;
+                const Index *stride = view.stride;
+                copy_matrix(data + n * stride[0] + d * stride[1] + h * stride[2] + first * stride[3], stride[3],
+                            stride[4], std::min(piece, width - first), channels,
+                            copy_->get() + (row * width + first) * channels);
+            },
+            poll);
     });
 }
 
 template <class T>
-PackedFilter<T>::PackedFilter(const View& filter, Element element, Index groups, int depth_axis, Index width, Poll poll)
+PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Poll poll)
     : taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
       depth_(depth_axis == 4 ? filter.shape[4] / groups : filter.shape[3]),
       columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), width_(width),
@@ -66,25 +69,28 @@ PackedFilter<T>::PackedFilter(const View& filter, Element element, Index groups,
     const Index depth_stride = filter.stride[depth_axis], column_stride = filter.stride[7 - depth_axis];
     const Index group_stride = filter.shape[4] / groups * filter.stride[4];
     const Index panels = (columns_ + width - 1) / width;
-    visit_as<T>(element, filter.data, [&](const auto* data) {
-        parallel_for(groups * panels * taps_, [&](Index task) {
-            const Index tap = task % taps_, index = task / taps_ % panels, group = task / taps_ / panels;
-            const Index w = tap % filter.shape[2], h = tap / filter.shape[2] % filter.shape[1];
-            const Index d = tap / filter.shape[2] / filter.shape[1];
-            const Index columns = std::min(width, columns_ - index * width);
-            const auto* from = data + d * filter.stride[0] + h * filter.stride[1] + w * filter.stride[2] +
-                               group * group_stride + index * width * column_stride;
-            T* to = data_.get() + (group * columns_ + index * width) * taps_ * depth_ + tap * depth_ * columns;
-            copy_matrix(from, depth_stride, column_stride, depth_, columns, to);
-        }, poll);
+    visit_as<T>(element, filter.data, [&](const auto *data) {
+        parallel_for(
+            groups * panels * taps_,
+            [&](Index task) {
+                const Index tap = task % taps_, index = task / taps_ % panels, group = task / taps_ / panels;
+                const Index w = tap % filter.shape[2], h = tap / filter.shape[2] % filter.shape[1];
+                const Index d = tap / filter.shape[2] / filter.shape[1];
+                const Index columns = std::min(width, columns_ - index * width);
+                const auto *from = data + d * filter.stride[0] + h * filter.stride[1] + w * filter.stride[2] +
+                                   group * group_stride + index * width * column_stride;
+                T *to = data_.get() + (group * columns_ + index * width) * taps_ * depth_ + tap * depth_ * columns;
+                copy_matrix(from, depth_stride, column_stride, depth_, columns, to);
+            },
+            poll);
     });
 }
 
 template <class T>
-void store(const T* sums, Index sums_row, Index rows, Index columns, Element element, const Place& place) {
-    visit_as<T>(element, place.data, [&](const auto* data) {
+void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, const Place &place) {
+    visit_as<T>(element, place.data, [&](const auto *data) {
         using S = std::remove_cvref_t<decltype(*data)>;
-        S* to = const_cast<S*>(data);
+        S *to = const_cast<S *>(data);
         if (std::abs(place.column) <= std::abs(place.row)) {
             for (Index r = 0; r < rows; ++r)
                 for (Index c = 0; c < columns; ++c)
@@ -97,19 +103,19 @@ void store(const T* sums, Index sums_row, Index rows, Index columns, Element ele
     });
 }
 
-void clear(Index rows, Index columns, Element element, const Place& place) {
+void clear(Index rows, Index columns, Element element, const Place &place) {
     visit(element, [&](auto zero) {
-        auto* to = static_cast<decltype(zero)*>(place.data);
+        auto *to = static_cast<decltype(zero) *>(place.data);
         for (Index r = 0; r < rows; ++r)
             for (Index c = 0; c < columns; ++c)
                 to[r * place.row + c * place.column] = decltype(zero){};
     });
 }
 
-#define INSTANTIATE(T)                                                                                            \
-    template class Readable<T>;                                                                                   \
-    template class PackedFilter<T>;                                                                               \
-    template void store(const T*, Index, Index, Index, Element, const Place&);
+#define INSTANTIATE(T)                                                                                                 \
+    template class Readable<T>;                                                                                        \
+    template class PackedFilter<T>;                                                                                    \
+    template void store(const T *, Index, Index, Index, Element, const Place &);
 INSTANTIATE(float)
 INSTANTIATE(double)
 INSTANTIATE(std::uint32_t)

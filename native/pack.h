@@ -12,7 +12,7 @@
 namespace backstride {
 
 /// True if kernels for T can use the array where it is.
-template <class T> bool in_place(const View& view, Element element) {
+template <class T> bool in_place(const View &view, Element element) {
     return visit(element, [](auto value) { return std::is_same_v<decltype(value), T>; }) &&
            (view.stride[4] == 1 || view.shape[4] == 1);
 }
@@ -20,8 +20,8 @@ template <class T> bool in_place(const View& view, Element element) {
 /// An array as the kernels read it: where it is, or else a contiguous native copy.
 template <class T> class Readable {
   public:
-    Readable(const View& view, Element element, Poll poll);
-    const Rows<const T>& rows() const { return rows_; }
+    Readable(const View &view, Element element, Poll poll);
+    const Rows<const T> &rows() const { return rows_; }
 
   private:
     std::unique_ptr<Buffer<T>> copy_;
@@ -34,9 +34,9 @@ template <class T> class Readable {
 template <class T> class PackedFilter {
   public:
     /// k runs along `depth_axis` and n along the other of the filter's last two axes (3 or 4); groups divide axis 4.
-    PackedFilter(const View& filter, Element element, Index groups, int depth_axis, Index width, Poll poll);
+    PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Poll poll);
 
-    const T* panel(Index group, Index index) const {
+    const T *panel(Index group, Index index) const {
         return data_.get() + (group * columns_ + index * width_) * taps_ * depth_;
     }
 
@@ -47,20 +47,20 @@ template <class T> class PackedFilter {
 
 /// Where a matrix of elements stands, and how far apart its rows and its columns are.
 struct Place {
-    void* data;
+    void *data;
     Index row, column;
 };
 
 /// Copies a matrix of sums to its place, rounding each once.
 template <class T>
-void store(const T* sums, Index sums_row, Index rows, Index columns, Element element, const Place& place);
+void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, const Place &place);
 
 /// Sets a matrix to zero.
-void clear(Index rows, Index columns, Element element, const Place& place);
+void clear(Index rows, Index columns, Element element, const Place &place);
 
 /// The address of an element.
-inline void* at(const View& view, Element element, Index offset) {
-    return static_cast<char*>(view.data) + offset * size_of(element);
+inline void *at(const View &view, Element element, Index offset) {
+    return static_cast<char *>(view.data) + offset * size_of(element);
 }
 
 } // namespace backstride

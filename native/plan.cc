@@ -19,26 +19,27 @@ Element sum_of(Element element) {
     }
 }
 
-Plan make_plan(Operand wrt, Element element, const Geometry& geometry, Isa isa, std::string_view name) {
+Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, std::string_view name) {
     const Index in = geometry.in_channels / geometry.groups, out = geometry.out_channels / geometry.groups;
     const Index columns = wrt == Operand::output ? out : in;
     const Element sum = sum_of(element);
     if (name.empty()) {
         const Index row_channels = wrt == Operand::output ? geometry.in_channels : geometry.out_channels;
-        const Kernel& kernel = choose_kernel(isa, sum, columns, row_channels * size_of(sum));
-        const Kernel& narrow = choose_kernel(isa, sum, columns % kernel.columns, 1);
+        const Kernel &kernel = choose_kernel(isa, sum, columns, row_channels * size_of(sum));
+        const Kernel &narrow = choose_kernel(isa, sum, columns % kernel.columns, 1);
         return {wrt, element, geometry, &kernel, columns % kernel.columns <= narrow.columns ? &narrow : &kernel};
     }
-    for (const Kernel& kernel : kernels())
+    for (const Kernel &kernel : kernels())
         if (kernel.name == name) {
             if (kernel.element != sum || kernel.isa > isa)
-                throw std::invalid_argument("kernel " + std::string(name) + " does not fit these elements or this machine");
+                throw std::invalid_argument("kernel " + std::string(name) +
+                                            " does not fit these elements or this machine");
             return {wrt, element, geometry, &kernel, &kernel};
         }
     throw std::invalid_argument("there is no kernel named " + std::string(name));
 }
 
-bool run(const Plan& plan, const View& first, const View& second, const View& result, Poll poll) {
+bool run(const Plan &plan, const View &first, const View &second, const View &result, Poll poll) {
     return visit(sum_of(plan.element), [&](auto value) {
         using T = decltype(value);
         if constexpr (!std::is_same_v<typename Sum<T>::type, T>)

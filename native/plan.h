@@ -18,18 +18,18 @@ struct Plan {
     Operand wrt;
     Element element;
     Geometry geometry;
-    const Kernel* kernel;
-    const Kernel* tail; // for the last panel of columns, which is narrower
+    const Kernel *kernel;
+    const Kernel *tail; // for the last panel of columns, which is narrower
 };
 
 /// The element type of sums of `element`.
 Element sum_of(Element element);
 
 /// An empty `kernel` means the best one for `isa`; a name takes that kernel whatever the cost, as tests do.
-Plan make_plan(Operand wrt, Element element, const Geometry& geometry, Isa isa, std::string_view kernel);
+Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, std::string_view kernel);
 
 /// Computes `result` from the two other operands, in the order input, filter, output. No array may be empty.
 /// Returns false if `poll` stopped it; the result is then undefined.
-bool run(const Plan& plan, const View& first, const View& second, const View& result, Poll poll);
+bool run(const Plan &plan, const View &first, const View &second, const View &result, Poll poll);
 
 } // namespace backstride

@@ -55,10 +55,10 @@ template <class Ready> void spin(Ready ready) {
 
 /// One parallel_for. It lives on the calling thread's stack, which leaves only when `helpers` is 0.
 struct Job {
-    Job(const std::function<void(Index)>& work, Index pieces, Poll asked, int helpers_wanted)
+    Job(const std::function<void(Index)> &work, Index pieces, Poll asked, int helpers_wanted)
         : body(work), count(pieces), poll(asked), places(helpers_wanted) {}
 
-    const std::function<void(Index)>& body;
+    const std::function<void(Index)> &body;
     const Index count;
     const Poll poll;
     const std::thread::id caller = std::this_thread::get_id();
@@ -85,11 +85,11 @@ struct Job {
     void work();
 };
 
-thread_local Job* current = nullptr;
+thread_local Job *current = nullptr;
 
 void Job::work() {
     const FloatingPointDefaults defaults;
-    Job* const outer = std::exchange(current, this);
+    Job *const outer = std::exchange(current, this);
     try {
         while (!check()) {
             const Index i = next.fetch_add(1, std::memory_order_relaxed);
@@ -108,7 +108,7 @@ void Job::work() {
 
 class Pool {
   public:
-    void run(Job& job) {
+    void run(Job &job) {
         {
             const std::lock_guard lock(mutex_);
             grow(job.places);
@@ -138,7 +138,7 @@ class Pool {
         try {
             for (; workers_ < wanted; ++workers_)
                 std::thread([this] { serve(); }).detach();
-        } catch (const std::system_error&) {
+        } catch (const std::system_error &) {
             // No more threads to be had: those there are, at least the caller, do the work.
         }
         pthread_sigmask(SIG_SETMASK, &before, nullptr);
@@ -147,7 +147,7 @@ class Pool {
     void serve() {
         std::unique_lock lock(mutex_);
         for (;;) {
-            if (Job* job = take()) {
+            if (Job *job = take()) {
                 lock.unlock();
                 job->work();
                 lock.lock();
@@ -164,8 +164,8 @@ class Pool {
         }
     }
 
-    Job* take() {
-        for (Job* job : jobs_)
+    Job *take() {
+        for (Job *job : jobs_)
             if (job->open()) {
                 --job->places;
                 job->helpers.fetch_add(1, std::memory_order_relaxed);
@@ -176,21 +176,21 @@ class Pool {
 
     std::mutex mutex_;
     std::condition_variable wake_, done_;
-    std::vector<Job*> jobs_;
+    std::vector<Job *> jobs_;
     std::atomic<std::uint64_t> posted_{0};
     int workers_ = 0;
 };
 
 // Never destroyed: its threads may still run while the process exits. A forked child has none of them, and
 // perhaps a locked mutex, so it leaves the parent's pool alone and makes its own.
-std::atomic<Pool*> the_pool{nullptr};
+std::atomic<Pool *> the_pool{nullptr};
 
-Pool& pool() {
+Pool &pool() {
     static const int at_fork = pthread_atfork(nullptr, nullptr, [] { the_pool = nullptr; });
     static_cast<void>(at_fork);
-    Pool* pool = the_pool.load();
+    Pool *pool = the_pool.load();
     if (!pool) {
-        Pool* fresh = new Pool;
+        Pool *fresh = new Pool;
         if (the_pool.compare_exchange_strong(pool, fresh))
             return *fresh;
         delete fresh;
@@ -203,7 +203,7 @@ Pool& pool() {
 void set_threads(int count) { thread_count = count; }
 int threads() { return thread_count; }
 
-bool parallel_for(Index count, const std::function<void(Index)>& body, Poll poll) {
+bool parallel_for(Index count, const std::function<void(Index)> &body, Poll poll) {
     Job job(body, count, poll, threads() - 1);
     if (job.places > 0 && count > 1)
         pool().run(job);

@@ -18,7 +18,7 @@ int threads();
 /// Calls body(i) once for every 0 <= i < count, on the calling thread and on the pool's. Many threads may call at
 /// once; each helps with its own work. Returns false if `poll` stopped it, and then the rest was not done.
 /// An exception in a body stops the work and is thrown again here.
-bool parallel_for(Index count, const std::function<void(Index)>& body, Poll poll);
+bool parallel_for(Index count, const std::function<void(Index)> &body, Poll poll);
 
 /// Inside a body: has this work been stopped? Long bodies ask between their steps and return early.
 bool interrupted();

@@ -10,14 +10,14 @@ namespace backstride {
 /// [batch, depth, height, width, channel] whatever their layout in memory; filters are
 /// [depth, height, width, out channel, in channel]. Lower ranks have leading axes of length 1.
 struct View {
-    void* data;
+    void *data;
     Index shape[5];
     Index stride[5];
 };
 
 /// The same, for arrays whose last axis is contiguous and whose elements are the kernels' own type.
 template <class T> struct Rows {
-    T* data;
+    T *data;
     Index stride[4];
 };
 

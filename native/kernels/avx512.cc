@@ -15,11 +15,11 @@ template <> struct Vector<float> {
     static constexpr int kWidth = 16;
     static __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
     static Register zero() { return _mm512_setzero_ps(); }
-    static Register broadcast(const float* p) { return _mm512_set1_ps(*p); }
-    static Register load(const float* p) { return _mm512_loadu_ps(p); }
-    static Register load(const float* p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
-    static void store(float* p, Register a) { _mm512_storeu_ps(p, a); }
-    static void store(float* p, Register a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
+    static Register broadcast(const float *p) { return _mm512_set1_ps(*p); }
+    static Register load(const float *p) { return _mm512_loadu_ps(p); }
+    static Register load(const float *p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
+    static void store(float *p, Register a) { _mm512_storeu_ps(p, a); }
+    static void store(float *p, Register a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
     static Register fma(Register a, Register b, Register sum) { return _mm512_fmadd_ps(a, b, sum); }
     static Register add(Register a, Register b) { return _mm512_add_ps(a, b); }
 };
@@ -30,11 +30,11 @@ template <> struct Vector<double> {
     static constexpr int kWidth = 8;
     static __mmask8 first(int n) { return static_cast<__mmask8>((1u << n) - 1); }
     static Register zero() { return _mm512_setzero_pd(); }
-    static Register broadcast(const double* p) { return _mm512_set1_pd(*p); }
-    static Register load(const double* p) { return _mm512_loadu_pd(p); }
-    static Register load(const double* p, int n) { return _mm512_maskz_loadu_pd(first(n), p); }
-    static void store(double* p, Register a) { _mm512_storeu_pd(p, a); }
-    static void store(double* p, Register a, int n) { _mm512_mask_storeu_pd(p, first(n), a); }
+    static Register broadcast(const double *p) { return _mm512_set1_pd(*p); }
+    static Register load(const double *p) { return _mm512_loadu_pd(p); }
+    static Register load(const double *p, int n) { return _mm512_maskz_loadu_pd(first(n), p); }
+    static void store(double *p, Register a) { _mm512_storeu_pd(p, a); }
+    static void store(double *p, Register a, int n) { _mm512_mask_storeu_pd(p, first(n), a); }
     static Register fma(Register a, Register b, Register sum) { return _mm512_fmadd_pd(a, b, sum); }
     static Register add(Register a, Register b) { return _mm512_add_pd(a, b); }
 };

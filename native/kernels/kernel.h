@@ -26,13 +26,13 @@ struct Segment {
 /// Every element of C is one chain of multiply-adds, fused where the instruction set can, whatever the tile: so
 /// its bits do not depend on how a result was cut into tiles.
 template <class T> struct Tile {
-    const T* a;
+    const T *a;
     Index a_row, a_step;
-    const T* b;
+    const T *b;
     Index b_step, b_segment;
-    const Segment* segments;
+    const Segment *segments;
     Index count, depth;
-    T* c;
+    T *c;
     Index c_row;
     int columns;
 };
@@ -41,7 +41,7 @@ constexpr int kMostRows = 14, kMostTileElements = 14 * 32;
 
 /// A kernel: a function for every number of rows, and for whole and partial rows of columns.
 template <class T> struct Functions {
-    using Function = void (*)(const Tile<T>&);
+    using Function = void (*)(const Tile<T> &);
     /// a_step is 1, and C is written. For gathered sums: a row of A is a pixel, k its channels.
     Function dense[2][kMostRows + 1];
     /// a_row is 1, and the sum is added to C. For sums of outer products: k is a pixel, a row of A a channel.
@@ -53,18 +53,18 @@ struct Kernel {
     Isa isa;
     Element element; // of the sums: one of the four types that kernels exist for
     int rows, columns;
-    const void* functions;
+    const void *functions;
 };
 
-template <class T> const Functions<T>& functions(const Kernel& kernel) {
-    return *static_cast<const Functions<T>*>(kernel.functions);
+template <class T> const Functions<T> &functions(const Kernel &kernel) {
+    return *static_cast<const Functions<T> *>(kernel.functions);
 }
 
 /// All kernels of this build, richer instruction sets and larger tiles first.
 std::span<const Kernel> kernels();
 
 /// The kernel for sums of type `element` over `columns` columns, where rows of A are `row_bytes` apart.
-const Kernel& choose_kernel(Isa isa, Element element, Index columns, Index row_bytes);
+const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_bytes);
 
 /// Does nothing but `steps` rounds of independent float32 multiply-adds in registers and returns the number of
 /// operations, two per multiply-add: what the peak is measured with.

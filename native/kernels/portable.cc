@@ -13,15 +13,15 @@ template <class T> struct Vector {
     using Register [[gnu::vector_size(16)]] = T;
     static constexpr int kWidth = 16 / sizeof(T);
     static Register zero() { return Register{}; }
-    static Register broadcast(const T* p) { return *p - Register{}; }
-    static Register load(const T* p) { return load(p, kWidth); }
-    static Register load(const T* p, int n) {
+    static Register broadcast(const T *p) { return *p - Register{}; }
+    static Register load(const T *p) { return load(p, kWidth); }
+    static Register load(const T *p, int n) {
         Register a{};
         std::memcpy(&a, p, static_cast<std::size_t>(n) * sizeof(T));
         return a;
     }
-    static void store(T* p, Register a) { store(p, a, kWidth); }
-    static void store(T* p, Register a, int n) { std::memcpy(p, &a, static_cast<std::size_t>(n) * sizeof(T)); }
+    static void store(T *p, Register a) { store(p, a, kWidth); }
+    static void store(T *p, Register a, int n) { std::memcpy(p, &a, static_cast<std::size_t>(n) * sizeof(T)); }
     static Register fma(Register a, Register b, Register sum) { return a * b + sum; }
     static Register add(Register a, Register b) { return a + b; }
 };

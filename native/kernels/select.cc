@@ -13,8 +13,8 @@ template <> constexpr Element element_of<std::uint32_t>() { return Element::uint
 template <> constexpr Element element_of<std::uint64_t>() { return Element::uint64; }
 
 constexpr Kernel kTable[] = {
-#define KERNEL(isa, T, type, rows, columns)                                                                       \
-    {#type "_" #rows "x" #columns "_" #isa, Isa::isa, element_of<T>(), rows, columns,                             \
+#define KERNEL(isa, T, type, rows, columns)                                                                            \
+    {#type "_" #rows "x" #columns "_" #isa, Isa::isa, element_of<T>(), rows, columns,                                  \
      &type##_##rows##x##columns##_##isa},
 #include "kernels.inc"
 #undef KERNEL
@@ -24,12 +24,12 @@ constexpr Kernel kTable[] = {
 
 std::span<const Kernel> kernels() { return kTable; }
 
-const Kernel& choose_kernel(Isa isa, Element element, Index columns, Index row_bytes) {
+const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_bytes) {
     // Rows of A that are a multiple of 4 KiB apart fall into one set of a first-level cache of 8 or 12 ways, too
     // few for 14 rows.
     const bool rows_collide = row_bytes % 4096 == 0;
-    const Kernel* chosen = nullptr;
-    for (const Kernel& kernel : kTable) {
+    const Kernel *chosen = nullptr;
+    for (const Kernel &kernel : kTable) {
         if (kernel.element != element || kernel.isa > isa)
             continue;
         if (!chosen)

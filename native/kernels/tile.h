@@ -22,21 +22,21 @@ template <class V, int Rows, int Vectors, bool Partial> struct Block {
         return n < 0 ? 0 : n < V::kWidth ? n : V::kWidth;
     }
 
-    static Register load(const T* row, int v, int columns) {
+    static Register load(const T *row, int v, int columns) {
         if constexpr (Partial)
             return V::load(row + v * V::kWidth, lanes(columns, v));
         else
             return V::load(row + v * V::kWidth);
     }
 
-    static void store(T* row, int v, int columns, Register value) {
+    static void store(T *row, int v, int columns, Register value) {
         if constexpr (Partial)
             V::store(row + v * V::kWidth, value, lanes(columns, v));
         else
             V::store(row + v * V::kWidth, value);
     }
 
-    static void dense(const Tile<T>& tile) {
+    static void dense(const Tile<T> &tile) {
         Register sum[Rows][Vectors];
 #pragma GCC unroll 16
         for (int row = 0; row < Rows; ++row)
@@ -48,11 +48,11 @@ template <class V, int Rows, int Vectors, bool Partial> struct Block {
         // one and two times the stride, which an address can hold.
         const Index stride = tile.a_row * Index{sizeof(T)};
         for (Index s = 0; s < tile.count; ++s) {
-            const char* a[(Rows + 2) / 3];
+            const char *a[(Rows + 2) / 3];
 #pragma GCC unroll 16
             for (int i = 0; i < (Rows + 2) / 3; ++i)
-                a[i] = reinterpret_cast<const char*>(tile.a + tile.segments[s].a) + 3 * i * stride;
-            const T* b = tile.b + tile.segments[s].b * tile.b_segment;
+                a[i] = reinterpret_cast<const char *>(tile.a + tile.segments[s].a) + 3 * i * stride;
+            const T *b = tile.b + tile.segments[s].b * tile.b_segment;
             for (Index k = 0; k < tile.depth; ++k) {
                 Register vector[Vectors];
 #pragma GCC unroll 4
@@ -60,7 +60,7 @@ template <class V, int Rows, int Vectors, bool Partial> struct Block {
                     vector[v] = load(b, v, tile.columns);
 #pragma GCC unroll 16
                 for (int row = 0; row < Rows; ++row) {
-                    const Register value = V::broadcast(reinterpret_cast<const T*>(a[row / 3] + row % 3 * stride));
+                    const Register value = V::broadcast(reinterpret_cast<const T *>(a[row / 3] + row % 3 * stride));
 #pragma GCC unroll 4
                     for (int v = 0; v < Vectors; ++v)
                         sum[row][v] = V::fma(value, vector[v], sum[row][v]);
@@ -78,7 +78,7 @@ template <class V, int Rows, int Vectors, bool Partial> struct Block {
                 store(tile.c + row * tile.c_row, v, tile.columns, sum[row][v]);
     }
 
-    static void outer(const Tile<T>& tile) {
+    static void outer(const Tile<T> &tile) {
         Register sum[Rows][Vectors];
 #pragma GCC unroll 16
         for (int row = 0; row < Rows; ++row)
@@ -87,8 +87,8 @@ template <class V, int Rows, int Vectors, bool Partial> struct Block {
                 sum[row][v] = V::zero();
 
         for (Index s = 0; s < tile.count; ++s) {
-            const T* a = tile.a + tile.segments[s].a;
-            const T* b = tile.b + tile.segments[s].b * tile.b_segment;
+            const T *a = tile.a + tile.segments[s].a;
+            const T *b = tile.b + tile.segments[s].b * tile.b_segment;
             for (Index k = 0; k < tile.depth; ++k) {
                 Register vector[Vectors];
 #pragma GCC unroll 4
@@ -109,13 +109,13 @@ template <class V, int Rows, int Vectors, bool Partial> struct Block {
         for (int row = 0; row < Rows; ++row)
 #pragma GCC unroll 4
             for (int v = 0; v < Vectors; ++v) {
-                T* c = tile.c + row * tile.c_row;
+                T *c = tile.c + row * tile.c_row;
                 store(c, v, tile.columns, V::add(load(c, v, tile.columns), sum[row][v]));
             }
     }
 };
 
-template <class V, int Rows, int Vectors> constexpr void add_rows(Functions<typename V::Scalar>& functions) {
+template <class V, int Rows, int Vectors> constexpr void add_rows(Functions<typename V::Scalar> &functions) {
     if constexpr (Rows > 0) {
         functions.dense[false][Rows] = Block<V, Rows, Vectors, false>::dense;
         functions.dense[true][Rows] = Block<V, Rows, Vectors, true>::dense;
@@ -162,5 +162,5 @@ template <class V> double burst(Index steps) {
 
 // The kernel files read the table with KERNEL_<their own instruction set> defined as this, the others as nothing.
 #define KERNEL(isa, ...) KERNEL_##isa(__VA_ARGS__)
-#define DEFINE_KERNEL(isa, T, type, rows, columns) \
+#define DEFINE_KERNEL(isa, T, type, rows, columns)                                                                     \
     constinit const Functions<T> type##_##rows##x##columns##_##isa = all_rows<Vector<T>, rows, columns>();

@@ -57,7 +57,7 @@ def one_of(**aliases: Any) -> Argument:
 def arrays(rank: int, *arguments: Argument) -> list[Argument]:
     """The arguments as arrays of `rank` dimensions and one dtype, all of libraries that are supported."""
     for name, value in arguments:
-        if value is None or not _backends.serves(value):
+        if value is None or _backends.home(value) is None:
             kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
             raise TypeError(f"`{name}` must be a NumPy array, a list of numbers or a buffer; got {kind}")
     backend = _backends.of(*(argument.value for argument in arguments))
@@ -267,8 +267,7 @@ def resolve(window: Window, input: Side, filter: Argument, output: Side, groups:
         )
     if input.batch != output.batch:
         raise ValueError(
-            f"`{output.name}` has batch {output.batch}, but `{input.name}` has batch {input.batch}; "
-            f"they must be equal"
+            f"`{output.name}` has batch {output.batch}, but `{input.name}` has batch {input.batch}; they must be equal"
         )
     layer = Layer(tuple(kernel), window.stride, window.dilation, window.crop, groups)
     for n, length in enumerate(output.lengths):

@@ -85,7 +85,7 @@ class Layer:
             return range((input - 1) * stride + 1, input * stride + 1) if input else range(1)
         full = self.extent(n) - sum(self.crop[n])
         if input == 0:
-            return range(0, max(full, 0))
+            return range(max(full, 0))
         lowest = (input - 1) * stride + full
         return range(max(lowest, 0), max(lowest + stride, 0))
 

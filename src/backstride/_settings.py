@@ -64,9 +64,7 @@ def _version(name: str) -> str:
         return "not installed"
 
 
-def usable_cpus(
-    control_groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")
-) -> int:
+def usable_cpus(control_groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:
     """The processors that this process may use: its CPU affinity, or fewer if its control group has a quota."""
     cpus = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     quotas = [quota for folder in _groups(control_groups, membership) if (quota := _quota(folder))]

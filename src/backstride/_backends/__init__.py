@@ -33,13 +33,12 @@ def _home(cls: type) -> str | None:
     return None
 
 
-def serves(value: Any) -> bool:
-    """Whether there is a file for arrays of this type."""
-    return _home(type(value)) is not None
+def home(value: Any) -> str | None:
+    """The file that serves arrays like `value`, or None if there is none."""
+    return _home(type(value))  # type: ignore[arg-type] # mypy confuses a class's hash with its instances'
 
 
 def of(*arrays: Any) -> Backend:
-    """The file that serves all of `arrays`: the one of the first that is not NumPy's, if there is one."""
-    homes = {_home(type(array)) or "numpy" for array in arrays}
-    home = next(iter(homes - {"numpy"}), "numpy")
-    return cast(Backend, importlib.import_module(f"backstride._backends.{home}"))
+    """The file that serves all of `arrays`, which are served: the one of those that are not NumPy's, if any is not."""
+    name = next((name for array in arrays if (name := home(array)) != "numpy"), "numpy")
+    return cast(Backend, importlib.import_module(f"backstride._backends.{name}"))

@@ -23,10 +23,7 @@ def asarray(name: str, value: Any) -> Any:
     return value
 
 
-@primitive
-def derivative(wrt: Operand, geometry: Geometry, first: Any, second: Any) -> Any:
-    """See `backstride._ops.derivative`."""
-    return numpy.derivative(wrt, geometry, first, second)
+derivative = primitive(numpy.derivative)
 
 
 def _vjp(index: int) -> Any:

@@ -52,9 +52,7 @@ def _is_buffer(value: Any) -> bool:
     return not isinstance(value, list | tuple | int | float)
 
 
-def derivative(
-    wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.ndarray, kernel: str = ""
-) -> np.ndarray:
+def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.ndarray, kernel: str = "") -> np.ndarray:
     """See `backstride._ops.derivative`. `kernel` takes one kernel by name instead of the best."""
     shape, dtype = geometry.shape(wrt), first.dtype.newbyteorder("=")
     _check_size(wrt, shape, dtype)
