@@ -73,13 +73,8 @@ class BoundPlan {
         const Operand a = plan_.wrt == Operand::input ? Operand::filter : Operand::input;
         const Operand b = plan_.wrt == Operand::output ? Operand::filter : Operand::output;
         const View x = view(first, a), y = view(second, b), z = view(result, plan_.wrt);
-        bool done;
-        {
-            const nb::gil_scoped_release unlocked;
-            done = backstride::run(plan_, x, y, z, signalled);
-        }
-        if (!done)
-            throw nb::python_error();
+        const nb::gil_scoped_release unlocked;
+        backstride::run(plan_, x, y, z, signalled);
     }
 
     std::string_view kernel() const { return plan_.kernel->name; }
@@ -123,15 +118,15 @@ class BoundPlan {
 
 /// The best rate of float32 multiply-adds that all threads together reach, in operations per second: the best of
 /// some 2 ms stretches, since other programs can only make it worse.
-double fma_peak(Poll poll) {
+double fma_peak() {
+    const nb::gil_scoped_release unlocked;
     constexpr Index kStretches = 20, kBurstsPerThread = 32, kSteps = 10'000;
     double best = 0;
     for (Index stretch = 0; stretch < kStretches; ++stretch) {
         std::vector<double> operations(static_cast<std::size_t>(kBurstsPerThread * threads()));
         const auto burst = [&](Index i) { operations[static_cast<std::size_t>(i)] = fma_burst(active_isa, kSteps); };
         const auto start = std::chrono::steady_clock::now();
-        if (!parallel_for(static_cast<Index>(operations.size()), burst, poll))
-            break;
+        parallel_for(static_cast<Index>(operations.size()), burst, signalled);
         const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
         best = std::max(best, std::accumulate(operations.begin(), operations.end(), 0.0) / time.count());
     }
@@ -141,6 +136,14 @@ double fma_peak(Poll poll) {
 } // namespace
 
 NB_MODULE(_native, m) {
+    nb::register_exception_translator([](const std::exception_ptr &thrown, void *) {
+        try {
+            std::rethrow_exception(thrown);
+        } catch (const Stopped &) {
+            // What the signal handler raised is set already.
+        }
+    });
+
     m.doc() = "The compiled core of backstride: the three operations on arrays that the package has checked.";
 
     nb::class_<BoundPlan>(m, "Plan")
@@ -170,16 +173,7 @@ NB_MODULE(_native, m) {
     m.def("threads", threads);
     m.def("set_threads", set_threads, "count"_a);
     m.def("physical_memory", physical_memory);
-    m.def("fma_peak", [] {
-        double rate;
-        {
-            const nb::gil_scoped_release unlocked;
-            rate = fma_peak(signalled);
-        }
-        if (PyErr_Occurred())
-            throw nb::python_error();
-        return rate;
-    });
+    m.def("fma_peak", fma_peak);
 }
 
 } // namespace backstride

@@ -65,9 +65,9 @@ template <class T> class Gather {
         cut();
     }
 
-    bool run(Poll poll) const {
+    void run(Poll poll) const {
         const Index tasks = blocks() * plan_.geometry.groups * panel_shares_;
-        return parallel_for(tasks, [this](Index task) { compute(task); }, poll);
+        parallel_for(tasks, [this](Index task) { compute(task); }, poll);
     }
 
   private:
@@ -254,13 +254,13 @@ template <class T> class Gather {
 } // namespace
 
 template <class T>
-bool gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll) {
-    return Gather<T>(plan, source, filter, target, poll).run(poll);
+void gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll) {
+    Gather<T>(plan, source, filter, target, poll).run(poll);
 }
 
-template bool gather<float>(const Plan &, const View &, const View &, const View &, Poll);
-template bool gather<double>(const Plan &, const View &, const View &, const View &, Poll);
-template bool gather<std::uint32_t>(const Plan &, const View &, const View &, const View &, Poll);
-template bool gather<std::uint64_t>(const Plan &, const View &, const View &, const View &, Poll);
+template void gather<float>(const Plan &, const View &, const View &, const View &, Poll);
+template void gather<double>(const Plan &, const View &, const View &, const View &, Poll);
+template void gather<std::uint32_t>(const Plan &, const View &, const View &, const View &, Poll);
+template void gather<std::uint64_t>(const Plan &, const View &, const View &, const View &, Poll);
 
 } // namespace backstride

@@ -7,6 +7,6 @@
 namespace backstride {
 
 /// `source` is the operand that is neither the filter nor the result. T is the type of the sums.
-template <class T> bool gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll);
+template <class T> void gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll);
 
 } // namespace backstride

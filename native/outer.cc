@@ -56,11 +56,11 @@ template <class T> class Outer {
         }
     }
 
-    bool run(Poll poll) const {
+    void run(Poll poll) const {
         const Index tasks = taps() * plan_.geometry.groups * row_blocks_ * column_blocks_ * shares_;
-        return parallel_for(
-                   tasks, [this](Index task) { compute(task); }, poll) &&
-               (!buffer_ || parallel_for(taps() * rows_, [this](Index row) { add_up(row); }, poll));
+        parallel_for(tasks, [this](Index task) { compute(task); }, poll);
+        if (buffer_)
+            parallel_for(taps() * rows_, [this](Index row) { add_up(row); }, poll);
     }
 
   private:
@@ -203,13 +203,13 @@ template <class T> class Outer {
 
 } // namespace
 
-template <class T> bool outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll) {
-    return Outer<T>(plan, input, output, filter, poll).run(poll);
+template <class T> void outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll) {
+    Outer<T>(plan, input, output, filter, poll).run(poll);
 }
 
-template bool outer<float>(const Plan &, const View &, const View &, const View &, Poll);
-template bool outer<double>(const Plan &, const View &, const View &, const View &, Poll);
-template bool outer<std::uint32_t>(const Plan &, const View &, const View &, const View &, Poll);
-template bool outer<std::uint64_t>(const Plan &, const View &, const View &, const View &, Poll);
+template void outer<float>(const Plan &, const View &, const View &, const View &, Poll);
+template void outer<double>(const Plan &, const View &, const View &, const View &, Poll);
+template void outer<std::uint32_t>(const Plan &, const View &, const View &, const View &, Poll);
+template void outer<std::uint64_t>(const Plan &, const View &, const View &, const View &, Poll);
 
 } // namespace backstride

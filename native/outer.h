@@ -7,6 +7,6 @@
 namespace backstride {
 
 /// `input` and `output` are the factors, `filter` is the result. T is the type of the sums.
-template <class T> bool outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll);
+template <class T> void outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll);
 
 } // namespace backstride

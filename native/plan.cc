@@ -39,17 +39,17 @@ Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, 
     throw std::invalid_argument("there is no kernel named " + std::string(name));
 }
 
-bool run(const Plan &plan, const View &first, const View &second, const View &result, Poll poll) {
-    return visit(sum_of(plan.element), [&](auto value) {
+void run(const Plan &plan, const View &first, const View &second, const View &result, Poll poll) {
+    visit(sum_of(plan.element), [&](auto value) {
         using T = decltype(value);
-        if constexpr (!std::is_same_v<typename Sum<T>::type, T>)
-            return false; // not a type of sums
-        else if (plan.wrt == Operand::filter)
-            return outer<T>(plan, first, second, result, poll);
-        else if (plan.wrt == Operand::output)
-            return gather<T>(plan, first, second, result, poll);
-        else
-            return gather<T>(plan, second, first, result, poll);
+        if constexpr (std::is_same_v<typename Sum<T>::type, T>) {
+            if (plan.wrt == Operand::filter)
+                outer<T>(plan, first, second, result, poll);
+            else if (plan.wrt == Operand::output)
+                gather<T>(plan, first, second, result, poll);
+            else
+                gather<T>(plan, second, first, result, poll);
+        }
     });
 }
 

@@ -29,7 +29,7 @@ Element sum_of(Element element);
 Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, std::string_view kernel);
 
 /// Computes `result` from the two other operands, in the order input, filter, output. No array may be empty.
-/// Returns false if `poll` stopped it; the result is then undefined.
-bool run(const Plan &plan, const View &first, const View &second, const View &result, Poll poll);
+/// Throws Stopped if `poll` stopped it, std::bad_alloc if memory is short; the result is then undefined.
+void run(const Plan &plan, const View &first, const View &second, const View &result, Poll poll);
 
 } // namespace backstride

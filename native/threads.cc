@@ -203,7 +203,7 @@ Pool &pool() {
 void set_threads(int count) { thread_count = count; }
 int threads() { return thread_count; }
 
-bool parallel_for(Index count, const std::function<void(Index)> &body, Poll poll) {
+void parallel_for(Index count, const std::function<void(Index)> &body, Poll poll) {
     Job job(body, count, poll, threads() - 1);
     if (job.places > 0 && count > 1)
         pool().run(job);
@@ -211,7 +211,8 @@ bool parallel_for(Index count, const std::function<void(Index)> &body, Poll poll
         job.work();
     if (job.error)
         std::rethrow_exception(job.error);
-    return !job.stopped;
+    if (job.stopped)
+        throw Stopped();
 }
 
 bool interrupted() { return current && current->check(); }

@@ -15,10 +15,13 @@ using Poll = bool (*)();
 void set_threads(int count);
 int threads();
 
+/// Thrown where work was stopped because its Poll said so.
+struct Stopped {};
+
 /// Calls body(i) once for every 0 <= i < count, on the calling thread and on the pool's. Many threads may call at
-/// once; each helps with its own work. Returns false if `poll` stopped it, and then the rest was not done.
-/// An exception in a body stops the work and is thrown again here.
-bool parallel_for(Index count, const std::function<void(Index)> &body, Poll poll);
+/// once; each helps with its own work. If `poll` stops it, or a body throws, the rest is left undone, and Stopped or
+/// the body's exception is thrown here.
+void parallel_for(Index count, const std::function<void(Index)> &body, Poll poll);
 
 /// Inside a body: has this work been stopped? Long bodies ask between their steps and return early.
 bool interrupted();
