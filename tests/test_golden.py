@@ -11,6 +11,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import autograd
+import ml_dtypes
 import numpy as np
 import pytest
 from numpy.testing import assert_allclose, assert_array_equal
@@ -81,14 +83,10 @@ class Case:
 
     def __getitem__(self, name: str) -> np.ndarray:
         array = self.arrays[name]
-        return array.view(_bfloat16()) if array.dtype == np.uint16 else array
+        return array.view(ml_dtypes.bfloat16) if array.dtype == np.uint16 else array
 
     def __contains__(self, name: str) -> bool:
         return name in self.arrays
-
-
-def _bfloat16() -> Any:
-    return pytest.importorskip("ml_dtypes", reason="bfloat16 needs ml_dtypes").bfloat16
 
 
 def _load(path: Path) -> list[Case]:
@@ -190,7 +188,6 @@ def test_second_derivatives_are_the_operations_again(case: Case) -> None:
 
 @pytest.mark.parametrize("case", DIFFERENTIATED, ids=str)
 def test_gradients_by_autograd(case: Case) -> None:
-    autograd = pytest.importorskip("autograd")
     first, second = case.inputs
     weight = case["cotangent"]
     for argnum, (other, want) in enumerate(zip((second, first), case.recorded("gradient"), strict=True)):
@@ -201,7 +198,6 @@ def test_gradients_by_autograd(case: Case) -> None:
 
 @pytest.mark.parametrize("case", TWICE, ids=str)
 def test_second_derivatives_by_autograd(case: Case) -> None:
-    autograd = pytest.importorskip("autograd")
     arrays = (*case.inputs, case["cotangent"])
     directions = case.recorded("direction")
     wanted = (*case.recorded("second"), case["cotangent_second"])
