@@ -173,14 +173,7 @@ template <class T> class Gather {
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
     /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
     bool multiply(const Region &region, Index group, Index panel) const {
-        int along = 3;
-        for (int i : {2, 1, 0})
-            if (region.count[i] > region.count[along])
-                along = i;
-        int others[3], n = 0;
-        for (int i = 0; i < 4; ++i)
-            if (i != along)
-                others[n++] = i;
+        const auto [along, others] = along_longest(region.count);
 
         const Index first = panel * plan_.kernel->columns;
         const Index columns = std::min<Index>(columns_ - first, plan_.kernel->columns);

@@ -82,4 +82,15 @@ Reach reach(const Axis &axis, Index k) {
     return {first, std::max<Index>(0, last - first + 1)};
 }
 
+Along along_longest(const Index (&count)[4]) {
+    Along along{3, {}};
+    for (int i : {2, 1, 0})
+        if (count[i] > count[along.axis])
+            along.axis = i;
+    for (int i = 0, n = 0; i < 4; ++i)
+        if (i != along.axis)
+            along.others[n++] = i;
+    return along;
+}
+
 } // namespace backstride

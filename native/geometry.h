@@ -39,6 +39,12 @@ struct Reach {
 };
 Reach reach(const Axis &axis, Index k);
 
+/// The axis of the greatest count, the last of equals, which tiles run along; and the others in order.
+struct Along {
+    int axis, others[3];
+};
+Along along_longest(const Index (&count)[4]);
+
 inline Index floor_div(Index a, Index b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
 inline Index ceil_div(Index a, Index b) { return -floor_div(-a, b); }
 

@@ -24,7 +24,7 @@ constexpr Index kFewestStepsPerShare = 8;
 struct Pixels {
     Index count[4];
     Index input, output; // offsets of the first
-    int along, others[3];
+    Along along;
     Index pieces, lines, all_lines;
 
     Index steps() const { return pieces * ceil_div(all_lines, lines); }
@@ -78,7 +78,6 @@ template <class T> class Outer {
         const auto kernel = position(tap);
         Pixels pixels{};
         pixels.count[0] = plan_.geometry.batch;
-        pixels.along = 3;
         for (int i : {1, 2, 3}) {
             const Axis &axis = axes[i - 1];
             const Reach reached = reach(axis, kernel[i - 1]);
@@ -87,16 +86,11 @@ template <class T> class Outer {
             pixels.output +=
                 (reached.first * axis.stride + kernel[i - 1] * axis.dilation - axis.pad) * output_.rows().stride[i];
         }
-        for (int i : {2, 1, 0})
-            if (pixels.count[i] > pixels.count[pixels.along])
-                pixels.along = i;
+        pixels.along = along_longest(pixels.count);
         pixels.all_lines = 1;
-        for (int i = 0, n = 0; i < 4; ++i)
-            if (i != pixels.along) {
-                pixels.others[n++] = i;
-                pixels.all_lines *= pixels.count[i];
-            }
-        const Index length = pixels.count[pixels.along];
+        for (int i : pixels.along.others)
+            pixels.all_lines *= pixels.count[i];
+        const Index length = pixels.count[pixels.along.axis];
         pixels.pieces = ceil_div(length, pixels_);
         pixels.lines = length ? std::max<Index>(1, pixels_ / ceil_div(length, pixels.pieces)) : 1;
         return pixels;
@@ -133,8 +127,8 @@ template <class T> class Outer {
             tile.segments = segments.data();
             tile.count = static_cast<Index>(segments.size());
             tile.a_row = 1;
-            tile.a_step = output_step(pixels.along);
-            tile.b_step = input_.rows().stride[pixels.along];
+            tile.a_step = output_step(pixels.along.axis);
+            tile.b_step = input_.rows().stride[pixels.along.axis];
             tile.b_segment = 1;
             tile.c_row = stride_[3];
             for (Index column = column0; column < column1; column += plan_.kernel->columns) {
@@ -156,14 +150,14 @@ template <class T> class Outer {
     /// The stretches of pixels of one step; returns their common length.
     Index gather_segments(const Pixels &pixels, Index step, std::vector<Segment> &segments) const {
         const Index piece = step % pixels.pieces, first_line = step / pixels.pieces * pixels.lines;
-        const Index length = pixels.count[pixels.along];
+        const Index length = pixels.count[pixels.along.axis];
         const Index begin = piece * length / pixels.pieces;
         segments.clear();
         for (Index line = first_line; line < std::min(pixels.all_lines, first_line + pixels.lines); ++line) {
-            Segment segment{begin * output_step(pixels.along), begin * input_.rows().stride[pixels.along]};
+            Segment segment{begin * output_step(pixels.along.axis), begin * input_.rows().stride[pixels.along.axis]};
             Index rest = line;
             for (int i : {2, 1, 0}) {
-                const int axis = pixels.others[i];
+                const int axis = pixels.along.others[i];
                 segment.a += rest % pixels.count[axis] * output_step(axis);
                 segment.b += rest % pixels.count[axis] * input_.rows().stride[axis];
                 rest /= pixels.count[axis];

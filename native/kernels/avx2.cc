@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// AVX2 with FMA: 16 registers of 32 bytes; masks are vectors, kept in a table as a sliding window.
+// AVX2 with FMA: 16 registers of 32 bytes; masks are vectors, loaded from a window that slides over a table.
 #include <immintrin.h>
 
 #include "tile.h"
@@ -16,13 +16,14 @@ template <> struct Vector<float> {
     using Scalar = float;
     using Register = __m256;
     static constexpr int kWidth = 8;
-    static __m256i first(int n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(kMasks + 8 - n)); }
-    static Register zero() { return _mm256_setzero_ps(); }
+    using First = int; // masks would take registers that the sums need
+    static First first(int n) { return n; }
+    static __m256i mask(First n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(kMasks + 8 - n)); }
     static Register broadcast(const float *p) { return _mm256_broadcast_ss(p); }
     static Register load(const float *p) { return _mm256_loadu_ps(p); }
-    static Register load(const float *p, int n) { return _mm256_maskload_ps(p, first(n)); }
+    static Register load(const float *p, First n) { return _mm256_maskload_ps(p, mask(n)); }
     static void store(float *p, Register a) { _mm256_storeu_ps(p, a); }
-    static void store(float *p, Register a, int n) { _mm256_maskstore_ps(p, first(n), a); }
+    static void store(float *p, Register a, First n) { _mm256_maskstore_ps(p, mask(n), a); }
     static Register fma(Register a, Register b, Register sum) { return _mm256_fmadd_ps(a, b, sum); }
     static Register add(Register a, Register b) { return _mm256_add_ps(a, b); }
 };
@@ -31,13 +32,14 @@ template <> struct Vector<double> {
     using Scalar = double;
     using Register = __m256d;
     static constexpr int kWidth = 4;
-    static __m256i first(int n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(kLongMasks + 4 - n)); }
-    static Register zero() { return _mm256_setzero_pd(); }
+    using First = int; // masks would take registers that the sums need
+    static First first(int n) { return n; }
+    static __m256i mask(First n) { return _mm256_loadu_si256(reinterpret_cast<const __m256i *>(kLongMasks + 4 - n)); }
     static Register broadcast(const double *p) { return _mm256_broadcast_sd(p); }
     static Register load(const double *p) { return _mm256_loadu_pd(p); }
-    static Register load(const double *p, int n) { return _mm256_maskload_pd(p, first(n)); }
+    static Register load(const double *p, First n) { return _mm256_maskload_pd(p, mask(n)); }
     static void store(double *p, Register a) { _mm256_storeu_pd(p, a); }
-    static void store(double *p, Register a, int n) { _mm256_maskstore_pd(p, first(n), a); }
+    static void store(double *p, Register a, First n) { _mm256_maskstore_pd(p, mask(n), a); }
     static Register fma(Register a, Register b, Register sum) { return _mm256_fmadd_pd(a, b, sum); }
     static Register add(Register a, Register b) { return _mm256_add_pd(a, b); }
 };

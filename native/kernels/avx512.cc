@@ -13,13 +13,13 @@ template <> struct Vector<float> {
     using Scalar = float;
     using Register = __m512;
     static constexpr int kWidth = 16;
-    static __mmask16 first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
-    static Register zero() { return _mm512_setzero_ps(); }
+    using First = __mmask16;
+    static First first(int n) { return static_cast<__mmask16>((1u << n) - 1); }
     static Register broadcast(const float *p) { return _mm512_set1_ps(*p); }
     static Register load(const float *p) { return _mm512_loadu_ps(p); }
-    static Register load(const float *p, int n) { return _mm512_maskz_loadu_ps(first(n), p); }
+    static Register load(const float *p, First n) { return _mm512_maskz_loadu_ps(n, p); }
     static void store(float *p, Register a) { _mm512_storeu_ps(p, a); }
-    static void store(float *p, Register a, int n) { _mm512_mask_storeu_ps(p, first(n), a); }
+    static void store(float *p, Register a, First n) { _mm512_mask_storeu_ps(p, n, a); }
     static Register fma(Register a, Register b, Register sum) { return _mm512_fmadd_ps(a, b, sum); }
     static Register add(Register a, Register b) { return _mm512_add_ps(a, b); }
 };
@@ -28,13 +28,13 @@ template <> struct Vector<double> {
     using Scalar = double;
     using Register = __m512d;
     static constexpr int kWidth = 8;
-    static __mmask8 first(int n) { return static_cast<__mmask8>((1u << n) - 1); }
-    static Register zero() { return _mm512_setzero_pd(); }
+    using First = __mmask8;
+    static First first(int n) { return static_cast<__mmask8>((1u << n) - 1); }
     static Register broadcast(const double *p) { return _mm512_set1_pd(*p); }
     static Register load(const double *p) { return _mm512_loadu_pd(p); }
-    static Register load(const double *p, int n) { return _mm512_maskz_loadu_pd(first(n), p); }
+    static Register load(const double *p, First n) { return _mm512_maskz_loadu_pd(n, p); }
     static void store(double *p, Register a) { _mm512_storeu_pd(p, a); }
-    static void store(double *p, Register a, int n) { _mm512_mask_storeu_pd(p, first(n), a); }
+    static void store(double *p, Register a, First n) { _mm512_mask_storeu_pd(p, n, a); }
     static Register fma(Register a, Register b, Register sum) { return _mm512_fmadd_pd(a, b, sum); }
     static Register add(Register a, Register b) { return _mm512_add_pd(a, b); }
 };

@@ -12,16 +12,17 @@ template <class T> struct Vector {
     using Scalar = T;
     using Register [[gnu::vector_size(16)]] = T;
     static constexpr int kWidth = 16 / sizeof(T);
-    static Register zero() { return Register{}; }
+    using First = int;
+    static First first(int n) { return n; }
     static Register broadcast(const T *p) { return *p - Register{}; }
     static Register load(const T *p) { return load(p, kWidth); }
-    static Register load(const T *p, int n) {
+    static Register load(const T *p, First n) {
         Register a{};
         std::memcpy(&a, p, static_cast<std::size_t>(n) * sizeof(T));
         return a;
     }
     static void store(T *p, Register a) { store(p, a, kWidth); }
-    static void store(T *p, Register a, int n) { std::memcpy(p, &a, static_cast<std::size_t>(n) * sizeof(T)); }
+    static void store(T *p, Register a, First n) { std::memcpy(p, &a, static_cast<std::size_t>(n) * sizeof(T)); }
     static Register fma(Register a, Register b, Register sum) { return a * b + sum; }
     static Register add(Register a, Register b) { return a + b; }
 };

@@ -2,8 +2,9 @@
 // The micro-kernel, once for all instruction sets. A kernel file defines its vectors and includes this; all of it
 // is in an anonymous namespace, since a template shared by two files would be merged and the wrong code could win.
 //
-// A vector type V has: Scalar, Register, kWidth; zero(), broadcast(const Scalar*), load(const Scalar*),
-// load(const Scalar*, n), store(Scalar*, Register), store(Scalar*, Register, n), fma(a, b, sum) and add(a, b).
+// A vector type V has: Scalar, Register, kWidth; broadcast(const Scalar*); load(const Scalar*) and
+// store(Scalar*, Register), both also with a last argument of type First that limits them to the first lanes;
+// first(n), the First of n lanes; fma(a, b, sum) and add(a, b).
 #pragma once
 
 #include "kernel.h"
@@ -11,97 +12,67 @@
 namespace backstride {
 namespace {
 
-/// Register blocking: Rows x Vectors accumulators. Partial says that the vectors hold fewer columns than fit.
-template <class V, int Rows, int Vectors, bool Partial> struct Block {
+/// A column of A whose rows are apart and whose next column is the next element. Fourteen row pointers would not fit
+/// the registers: it keeps every third and reaches the two after it by one and two strides, which an address can hold.
+template <class T, int Rows> class RowsApart {
+  public:
+    RowsApart(const Tile<T> &tile, const T *first) : stride_(tile.a_row * Index{sizeof(T)}) {
+#pragma GCC unroll 16
+        for (int i = 0; i < kPointers; ++i)
+            rows_[i] = reinterpret_cast<const char *>(first) + 3 * i * stride_;
+    }
+    const T *operator[](int row) const { return reinterpret_cast<const T *>(rows_[row / 3] + row % 3 * stride_); }
+    void advance() {
+#pragma GCC unroll 16
+        for (int i = 0; i < kPointers; ++i)
+            rows_[i] += sizeof(T);
+    }
+
+  private:
+    static constexpr int kPointers = (Rows + 2) / 3;
+    const Index stride_;
+    const char *rows_[kPointers];
+};
+
+/// A column of A whose rows are neighbours.
+template <class T, int Rows> class RowsTogether {
+  public:
+    RowsTogether(const Tile<T> &tile, const T *first) : step_(tile.a_step), first_(first) {}
+    const T *operator[](int row) const { return first_ + row; }
+    void advance() { first_ += step_; }
+
+  private:
+    const Index step_;
+    const T *first_;
+};
+
+/// The tile with Rows x Vectors accumulators. Partial: the vectors hold fewer columns than fit; Add: C is added to.
+template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> struct Block {
     using T = typename V::Scalar;
     using Register = typename V::Register;
 
-    /// How many columns vector v of a row holds.
-    static int lanes(int columns, int v) {
-        const int n = columns - v * V::kWidth;
-        return n < 0 ? 0 : n < V::kWidth ? n : V::kWidth;
-    }
+    static void multiply(const Tile<T> &tile) {
+        typename V::First lanes[Vectors];
+        for (int v = 0; v < Vectors; ++v)
+            lanes[v] = V::first(between(tile.columns - v * V::kWidth, 0, V::kWidth));
 
-    static Register load(const T *row, int v, int columns) {
-        if constexpr (Partial)
-            return V::load(row + v * V::kWidth, lanes(columns, v));
-        else
-            return V::load(row + v * V::kWidth);
-    }
-
-    static void store(T *row, int v, int columns, Register value) {
-        if constexpr (Partial)
-            V::store(row + v * V::kWidth, value, lanes(columns, v));
-        else
-            V::store(row + v * V::kWidth, value);
-    }
-
-    static void dense(const Tile<T> &tile) {
-        Register sum[Rows][Vectors];
-#pragma GCC unroll 16
-        for (int row = 0; row < Rows; ++row)
-#pragma GCC unroll 4
-            for (int v = 0; v < Vectors; ++v)
-                sum[row][v] = V::zero();
-
-        // Fourteen row pointers would not fit the registers: keep every third, and reach the two after it by
-        // one and two times the stride, which an address can hold.
-        const Index stride = tile.a_row * Index{sizeof(T)};
+        Register sum[Rows][Vectors]{};
         for (Index s = 0; s < tile.count; ++s) {
-            const char *a[(Rows + 2) / 3];
-#pragma GCC unroll 16
-            for (int i = 0; i < (Rows + 2) / 3; ++i)
-                a[i] = reinterpret_cast<const char *>(tile.a + tile.segments[s].a) + 3 * i * stride;
+            Column a(tile, tile.a + tile.segments[s].a);
             const T *b = tile.b + tile.segments[s].b * tile.b_segment;
             for (Index k = 0; k < tile.depth; ++k) {
                 Register vector[Vectors];
 #pragma GCC unroll 4
                 for (int v = 0; v < Vectors; ++v)
-                    vector[v] = load(b, v, tile.columns);
+                    vector[v] = load(b + v * V::kWidth, lanes[v]);
 #pragma GCC unroll 16
                 for (int row = 0; row < Rows; ++row) {
-                    const Register value = V::broadcast(reinterpret_cast<const T *>(a[row / 3] + row % 3 * stride));
+                    const Register value = V::broadcast(a[row]);
 #pragma GCC unroll 4
                     for (int v = 0; v < Vectors; ++v)
                         sum[row][v] = V::fma(value, vector[v], sum[row][v]);
                 }
-#pragma GCC unroll 16
-                for (int i = 0; i < (Rows + 2) / 3; ++i)
-                    a[i] += sizeof(T);
-                b += tile.b_step;
-            }
-        }
-#pragma GCC unroll 16
-        for (int row = 0; row < Rows; ++row)
-#pragma GCC unroll 4
-            for (int v = 0; v < Vectors; ++v)
-                store(tile.c + row * tile.c_row, v, tile.columns, sum[row][v]);
-    }
-
-    static void outer(const Tile<T> &tile) {
-        Register sum[Rows][Vectors];
-#pragma GCC unroll 16
-        for (int row = 0; row < Rows; ++row)
-#pragma GCC unroll 4
-            for (int v = 0; v < Vectors; ++v)
-                sum[row][v] = V::zero();
-
-        for (Index s = 0; s < tile.count; ++s) {
-            const T *a = tile.a + tile.segments[s].a;
-            const T *b = tile.b + tile.segments[s].b * tile.b_segment;
-            for (Index k = 0; k < tile.depth; ++k) {
-                Register vector[Vectors];
-#pragma GCC unroll 4
-                for (int v = 0; v < Vectors; ++v)
-                    vector[v] = load(b, v, tile.columns);
-#pragma GCC unroll 16
-                for (int row = 0; row < Rows; ++row) {
-                    const Register value = V::broadcast(a + row);
-#pragma GCC unroll 4
-                    for (int v = 0; v < Vectors; ++v)
-                        sum[row][v] = V::fma(value, vector[v], sum[row][v]);
-                }
-                a += tile.a_step;
+                a.advance();
                 b += tile.b_step;
             }
         }
@@ -109,18 +80,36 @@ template <class V, int Rows, int Vectors, bool Partial> struct Block {
         for (int row = 0; row < Rows; ++row)
 #pragma GCC unroll 4
             for (int v = 0; v < Vectors; ++v) {
-                T *c = tile.c + row * tile.c_row;
-                store(c, v, tile.columns, V::add(load(c, v, tile.columns), sum[row][v]));
+                T *c = tile.c + row * tile.c_row + v * V::kWidth;
+                store(c, Add ? V::add(load(c, lanes[v]), sum[row][v]) : sum[row][v], lanes[v]);
             }
+    }
+
+  private:
+    static int between(int n, int least, int most) { return n < least ? least : n > most ? most : n; }
+
+    static Register load(const T *p, typename V::First lanes) {
+        if constexpr (Partial)
+            return V::load(p, lanes);
+        else
+            return V::load(p);
+    }
+
+    static void store(T *p, Register value, typename V::First lanes) {
+        if constexpr (Partial)
+            V::store(p, value, lanes);
+        else
+            V::store(p, value);
     }
 };
 
 template <class V, int Rows, int Vectors> constexpr void add_rows(Functions<typename V::Scalar> &functions) {
+    using T = typename V::Scalar;
     if constexpr (Rows > 0) {
-        functions.dense[false][Rows] = Block<V, Rows, Vectors, false>::dense;
-        functions.dense[true][Rows] = Block<V, Rows, Vectors, true>::dense;
-        functions.outer[false][Rows] = Block<V, Rows, Vectors, false>::outer;
-        functions.outer[true][Rows] = Block<V, Rows, Vectors, true>::outer;
+        functions.dense[false][Rows] = Block<V, Rows, Vectors, false, RowsApart<T, Rows>, false>::multiply;
+        functions.dense[true][Rows] = Block<V, Rows, Vectors, true, RowsApart<T, Rows>, false>::multiply;
+        functions.outer[false][Rows] = Block<V, Rows, Vectors, false, RowsTogether<T, Rows>, true>::multiply;
+        functions.outer[true][Rows] = Block<V, Rows, Vectors, true, RowsTogether<T, Rows>, true>::multiply;
         add_rows<V, Rows - 1, Vectors>(functions);
     }
 }
