@@ -3,9 +3,8 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
-import platform
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -46,10 +45,10 @@ def get_num_threads() -> int:
 def show_config() -> None:
     """Prints the version, the instruction set in use, the number of threads and which extras are installed."""
     rows = {
-        "backstride": importlib.metadata.version("backstride"),
+        "backstride": _version("backstride"),
         "instruction set": _native.isa(),
         "threads": str(get_num_threads()),
-        "python": platform.python_version(),
+        "python": sys.version.split()[0],
         "numpy": np.__version__,
     }
     rows |= {name: _version(name) for name in _OPTIONAL}
@@ -58,9 +57,11 @@ def show_config() -> None:
 
 
 def _version(name: str) -> str:
+    from importlib import metadata  # slow to import, and needed here only
+
     try:
-        return importlib.metadata.version(name)
-    except importlib.metadata.PackageNotFoundError:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
         return "not installed"
 
 

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,6 @@ DTYPES = (
     *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
 )
 
-# Python's own numbers become what TensorFlow makes of them.
-_DEFAULTS = {np.dtype(np.float64): np.dtype(np.float32), np.dtype(np.int64): np.dtype(np.int32)}
-
 
 def asarray(name: str, value: Any) -> np.ndarray:
     """`value`, an array, a nested list of numbers or a buffer, as an array of a dtype that the core computes in."""
@@ -33,6 +31,7 @@ def asarray(name: str, value: Any) -> np.ndarray:
 
 
 def _from_python(name: str, value: Any) -> np.ndarray:
+    """A nested list or a buffer as an array; Python's own floats become float32 and ints int32, as in TensorFlow."""
     try:
         array = np.asarray(value)
     except ValueError as error:
@@ -40,22 +39,19 @@ def _from_python(name: str, value: Any) -> np.ndarray:
     leaf = value
     while isinstance(leaf, list | tuple) and leaf:
         leaf = leaf[0]
-    if isinstance(leaf, np.ndarray | np.generic) or array.dtype not in _DEFAULTS or _is_buffer(value):
+    if array.dtype.kind not in "iuf" or type(leaf) not in (bool, int, float, list, tuple):
         return array
-    narrow = _DEFAULTS[array.dtype]
-    if narrow.kind == "i" and array.size and not -(2**31) <= array.min() <= array.max() < 2**31:
+    if array.dtype.kind == "f":
+        return array.astype(np.float32)
+    if array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
         raise ValueError(f"`{name}` holds ints beyond int32, which a list of ints becomes; pass a NumPy array of int64")
-    return array.astype(narrow)
-
-
-def _is_buffer(value: Any) -> bool:
-    return not isinstance(value, list | tuple | int | float)
+    return array.astype(np.int32)
 
 
 def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.ndarray, kernel: str = "") -> np.ndarray:
     """See `backstride._ops.derivative`. `kernel` takes one kernel by name instead of the best."""
     shape, dtype = geometry.shape(wrt), first.dtype.newbyteorder("=")
-    _check_size(wrt, shape, dtype)
+    _check_size(shape, dtype)
     if first.size == 0 or second.size == 0 or 0 in shape:
         return np.zeros(shape, dtype)
     result = np.empty(shape, dtype)
@@ -64,14 +60,13 @@ def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.n
     return result
 
 
-def _check_size(wrt: Operand, shape: tuple[int, ...], dtype: np.dtype) -> None:
-    size = dtype.itemsize
-    for length in shape:
-        size *= length
-    if size > _native.physical_memory():
+def _check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
+    """Refuses a result that the machine can't hold; the operating system might grant it, and kill the process later."""
+    size, memory = math.prod(shape) * dtype.itemsize, _native.physical_memory()
+    if size > memory:
         raise MemoryError(
             f"the result of shape {shape} and dtype {dtype} would take {size / 2**30:,.1f} GiB; "
-            f"this machine has {_native.physical_memory() / 2**30:,.1f} GiB of memory"
+            f"this machine has {memory / 2**30:,.1f} GiB of memory"
         )
 
 
