@@ -31,8 +31,10 @@ def derivative(wrt: Operand, geometry: Geometry, first: Any, second: Any) -> Any
     return _backends.of(first, second).derivative(wrt, geometry, first, second)
 
 
-def transpose(wrt: Operand, by: Operand, first: Any, second: Any, cotangent: Any) -> tuple[Operand, Any, Any]:
+def transpose(
+    wrt: Operand, by: Operand, geometry: Geometry, first: Any, second: Any, cotangent: Any
+) -> tuple[Operand, Geometry, Any, Any]:
     """The derivative of <cotangent, dF/d`wrt`(first, second)> by its operand `by`, as arguments for `derivative`."""
     operands = dict(zip(given(wrt), (first, second), strict=True)) | {wrt: cotangent}
     one, other = given(by)
-    return by, operands[one], operands[other]
+    return by, geometry, operands[one], operands[other]

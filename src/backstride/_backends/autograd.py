@@ -29,14 +29,19 @@ derivative = primitive(numpy.derivative)
 def _vjp(index: int) -> Any:
     """The function from cotangents of the result to those of operand `index` of the two given."""
 
-    def of(_: Any, wrt: Operand, geometry: Geometry, first: Any, second: Any) -> Any:
+    def of(result: Any, wrt: Operand, geometry: Geometry, first: Any, second: Any) -> Any:
         def pull_back(cotangent: Any) -> Any:
-            by, one, other = _ops.transpose(wrt, _ops.given(wrt)[index], first, second, cotangent)
-            return derivative(by, geometry, one, other)
+            cotangent = _in_dtype_of(result, cotangent)
+            return derivative(*_ops.transpose(wrt, _ops.given(wrt)[index], geometry, first, second, cotangent))
 
         return pull_back
 
     return of
+
+
+def _in_dtype_of(result: Any, cotangent: Any) -> Any:
+    """autograd starts every gradient in float64, and mixes dtypes freely after that."""
+    return cotangent if cotangent.dtype == result.dtype else cotangent.astype(result.dtype)
 
 
 defvjp(derivative, None, None, _vjp(0), _vjp(1))
@@ -44,6 +49,10 @@ defjvp(
     derivative,
     None,
     None,
-    lambda tangent, _, wrt, geometry, first, second: derivative(wrt, geometry, tangent, second),
-    lambda tangent, _, wrt, geometry, first, second: derivative(wrt, geometry, first, tangent),
+    lambda tangent, result, wrt, geometry, first, second: derivative(
+        wrt, geometry, _in_dtype_of(result, tangent), second
+    ),
+    lambda tangent, result, wrt, geometry, first, second: derivative(
+        wrt, geometry, first, _in_dtype_of(result, tangent)
+    ),
 )
