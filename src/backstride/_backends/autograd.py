@@ -19,6 +19,8 @@ def asarray(name: str, value: Any) -> Any:
     innermost = value
     while isinstance(innermost, Box):
         innermost = innermost._value
+    if isinstance(innermost, list | tuple | dict):
+        raise TypeError(f"`{name}` is a {type(innermost).__name__} under autograd; make it one array: autograd.numpy.array")
     numpy.asarray(name, innermost)
     return value
 
