@@ -20,7 +20,8 @@ def asarray(name: str, value: Any) -> Any:
     while isinstance(innermost, Box):
         innermost = innermost._value
     if isinstance(innermost, list | tuple | dict):
-        raise TypeError(f"`{name}` is a {type(innermost).__name__} under autograd; make it one array: autograd.numpy.array")
+        kind = type(innermost).__name__
+        raise TypeError(f"`{name}` is a {kind} under autograd; make it one array, by autograd.numpy.array")
     numpy.asarray(name, innermost)
     return value
 
