@@ -2,9 +2,13 @@
 // The one file that knows Python: check, view, let go of the GIL, call.
 #include <algorithm>
 #include <chrono>
+#include <exception>
 #include <numeric>
 #include <stdexcept>
 #include <string>
+#include <vector>
+
+#include <unistd.h>
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
@@ -40,11 +44,37 @@ template <class E, std::size_t N> E named(const std::string_view (&names)[N], st
     throw std::invalid_argument("unknown name: " + std::string(name));
 }
 
-/// Runs on the calling thread, which gives the GIL back at once. An exception that a signal handler raised stays
-/// set until the GIL is held again.
+/// Takes the GIL, or never returns. While Python shuts down it ends threads that ask for the GIL by unwinding their
+/// stacks, which frames of C++ do not survive; such a thread stops here instead and goes when the process does.
+template <class Take> auto take_gil(Take take) {
+    try {
+        return take();
+    } catch (...) {
+        for (;;)
+            pause();
+    }
+}
+
+/// Does something long without the GIL.
+template <class Work> void unlocked(Work work) {
+    std::exception_ptr thrown;
+    PyThreadState *const thread = PyEval_SaveThread();
+    try {
+        work();
+    } catch (...) {
+        thrown = std::current_exception();
+    }
+    take_gil([&] { PyEval_RestoreThread(thread); });
+    if (thrown)
+        std::rethrow_exception(thrown);
+}
+
+/// The Poll of calls from Python. What a signal handler raises stays set until the call returns.
 bool signalled() {
-    const nb::gil_scoped_acquire held;
-    return PyErr_CheckSignals() != 0;
+    const PyGILState_STATE state = take_gil(PyGILState_Ensure);
+    const bool raised = PyErr_CheckSignals() != 0;
+    PyGILState_Release(state);
+    return raised;
 }
 
 class BoundPlan {
@@ -73,8 +103,7 @@ class BoundPlan {
         const Operand a = plan_.wrt == Operand::input ? Operand::filter : Operand::input;
         const Operand b = plan_.wrt == Operand::output ? Operand::filter : Operand::output;
         const View x = view(first, a), y = view(second, b), z = view(result, plan_.wrt);
-        const nb::gil_scoped_release unlocked;
-        backstride::run(plan_, x, y, z, signalled);
+        unlocked([&] { backstride::run(plan_, x, y, z, signalled); });
     }
 
     std::string_view kernel() const { return plan_.kernel->name; }
@@ -119,7 +148,6 @@ class BoundPlan {
 /// The best rate of float32 multiply-adds that all threads together reach, in operations per second: the best of
 /// some 2 ms stretches, since other programs can only make it worse.
 double fma_peak() {
-    const nb::gil_scoped_release unlocked;
     constexpr Index kStretches = 20, kBurstsPerThread = 32, kSteps = 10'000;
     double best = 0;
     for (Index stretch = 0; stretch < kStretches; ++stretch) {
@@ -136,6 +164,7 @@ double fma_peak() {
 } // namespace
 
 NB_MODULE(_native, m) {
+    nb::set_leak_warnings(false); // a daemon thread's call may hold a plan while Python shuts down
     nb::register_exception_translator([](const std::exception_ptr &thrown, void *) {
         try {
             std::rethrow_exception(thrown);
@@ -173,7 +202,11 @@ NB_MODULE(_native, m) {
     m.def("threads", threads);
     m.def("set_threads", set_threads, "count"_a);
     m.def("physical_memory", physical_memory);
-    m.def("fma_peak", fma_peak);
+    m.def("fma_peak", [] {
+        double rate;
+        unlocked([&] { rate = fma_peak(); });
+        return rate;
+    });
 }
 
 } // namespace backstride

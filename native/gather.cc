@@ -12,39 +12,23 @@ namespace {
 // What a block of the result reads of the source should stay in a second-level cache of 512 KiB or more.
 constexpr Index kBlockBytes = 256 << 10;
 constexpr Index kFewestPositions = 64, kMostPositions = 4096;
+// All phases of a position are in one block, unless there are so many that it would be large only for that.
+constexpr Index kMostCells = 1 << 16;
 // Enough tasks to keep a few threads busy to the end when one of them is disturbed.
 constexpr Index kEnoughTasks = 32;
 // Multiply-adds between two looks at whether the caller wants to stop: some 10 ms of the slowest kernel.
 constexpr Index kInterruptEvery = 1 << 24;
 
-struct Range {
-    Index first, last;
-    Index count() const { return last - first; }
-};
-
 /// Cells of the result along batch, depth, height and width.
 using Box = std::array<Range, 4>;
-
-/// The parts of the runs whose cells lie in the range.
-std::vector<Run> clip(const std::vector<Run> &runs, Range range) {
-    std::vector<Run> result;
-    for (Run run : runs) {
-        const Index skip = std::max<Index>(0, ceil_div(range.first - run.target, run.target_step));
-        run.count = std::min(run.count, ceil_div(range.last - run.target, run.target_step)) - skip;
-        run.target += skip * run.target_step;
-        run.source += skip * run.source_step;
-        if (run.count > 0)
-            result.push_back(run);
-    }
-    return result;
-}
 
 /// Positions of the result which the same taps reach: a product of runs, and of images. Offsets are in elements.
 struct Region {
     Index count[4];
     Index source, source_step[4];
     Index target, target_step[4];
-    std::vector<Segment> taps;
+    std::vector<Segment> rows;          // of taps: their product along depth and height
+    Index taps, source_tap, filter_tap; // along width: how many, and how far apart in the source and the filter
 };
 
 template <class T> class Gather {
@@ -56,10 +40,9 @@ template <class T> class Gather {
           depth_(source.shape[4] / plan.geometry.groups), columns_(target.shape[4] / plan.geometry.groups),
           panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)) {
         for (int i = 0; i < 3; ++i) {
-            runs_[i] = runs(plan.wrt, plan.geometry.axes[i]);
             Index reached = 0;
-            for (const Run &run : runs_[i])
-                reached += run.count;
+            each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
+                     [&](const Run &run) { reached += run.count; });
             covered_ = covered_ && reached == target.shape[i + 1];
         }
         cut();
@@ -89,14 +72,16 @@ template <class T> class Gather {
 
     /// Blocks of about so many positions per phase: whole rows first, then whole planes, then images.
     void cut(Index positions) {
+        Index most_cells = kMostCells;
         for (int i : {3, 2, 1, 0}) {
-            const Index step = i > 0 && plan_.wrt == Operand::output ? plan_.geometry.axes[i - 1].stride : 1;
+            const Index stride = i > 0 && plan_.wrt == Operand::output ? plan_.geometry.axes[i - 1].stride : 1;
+            const Index step = std::min(stride, most_cells);
             const Index length = target_.shape[i];
-            const Index cells = std::min(positions, ceil_div(length, step)) * step;
-            const Index parts = ceil_div(length, cells);
-            block_[i] = ceil_div(ceil_div(length, parts), step) * step;
+            const Index cells = std::min({positions, ceil_div(length, step), most_cells / step}) * step;
+            block_[i] = ceil_div(ceil_div(length, ceil_div(length, cells)), step) * step;
             blocks_[i] = ceil_div(length, block_[i]);
             positions = std::max<Index>(1, positions / ceil_div(block_[i], step));
+            most_cells = std::max<Index>(1, most_cells / block_[i]);
         }
     }
 
@@ -114,12 +99,13 @@ template <class T> class Gather {
         if (!covered_)
             clear_box(box, group, panels);
 
+        std::vector<Run> runs[3];
+        for (int i = 0; i < 3; ++i)
+            each_run(plan_.wrt, plan_.geometry.axes[i], box[i + 1], [&](const Run &run) { runs[i].push_back(run); });
         Region region;
-        const std::vector<Run> depth = clip(runs_[0], box[1]), height = clip(runs_[1], box[2]),
-                               width = clip(runs_[2], box[3]);
-        for (const Run &d : depth)
-            for (const Run &h : height)
-                for (const Run &w : width) {
+        for (const Run &d : runs[0])
+            for (const Run &h : runs[1])
+                for (const Run &w : runs[2]) {
                     fill(region, box[0], {d, h, w}, group);
                     for (Index panel = panels.first; panel < panels.last; ++panel)
                         if (!multiply(region, group, panel))
@@ -159,15 +145,16 @@ template <class T> class Gather {
         }
         const auto &[d, h, w] = runs;
         const auto &axes = plan_.geometry.axes;
-        region.taps.clear();
+        region.rows.clear();
         for (Index td = 0; td < d.taps; ++td)
             for (Index th = 0; th < h.taps; ++th) {
-                const Index plane = td * d.source_tap * source[1] + th * h.source_tap * source[2];
                 const Index row = (d.kernel + td * d.kernel_step) * axes[1].kernel + h.kernel + th * h.kernel_step;
-                for (Index tw = 0; tw < w.taps; ++tw)
-                    region.taps.push_back(
-                        {plane + tw * w.source_tap * source[3], row * axes[2].kernel + w.kernel + tw * w.kernel_step});
+                region.rows.push_back(
+                    {td * d.source_tap * source[1] + th * h.source_tap * source[2], row * axes[2].kernel + w.kernel});
             }
+        region.taps = w.taps;
+        region.source_tap = w.source_tap * source[3];
+        region.filter_tap = w.kernel_step;
     }
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
@@ -184,13 +171,16 @@ template <class T> class Gather {
         tile.b = filter_.panel(group, panel);
         tile.b_step = columns;
         tile.b_segment = depth_ * columns;
-        tile.segments = region.taps.data();
-        tile.count = static_cast<Index>(region.taps.size());
+        tile.segments = region.rows.data();
+        tile.count = static_cast<Index>(region.rows.size());
+        tile.taps = region.taps;
+        tile.a_tap = region.source_tap;
+        tile.b_tap = region.filter_tap * tile.b_segment;
         tile.depth = depth_;
         tile.columns = static_cast<int>(columns);
 
         const Index pieces = ceil_div(region.count[along], kernel.rows);
-        const Index line = region.count[along] * tile.count * depth_ * columns;
+        const Index line = region.count[along] * tile.count * tile.taps * depth_ * columns;
         Index done = 0;
         for (Index i = 0; i < region.count[others[0]]; ++i)
             for (Index j = 0; j < region.count[others[1]]; ++j)
@@ -240,7 +230,6 @@ template <class T> class Gather {
     const Index depth_, columns_, panels_; // of one group
     const bool direct_;
     bool covered_ = true; // every cell of the result is reached by some tap
-    std::vector<Run> runs_[3];
     Index block_[4], blocks_[4], panel_shares_;
 };
 

@@ -2,7 +2,7 @@
 // Sizes of one transposed convolution, and which taps reach which positions.
 #pragma once
 
-#include <vector>
+#include <functional>
 
 #include "element.h"
 
@@ -29,9 +29,15 @@ struct Run {
     Index kernel, kernel_step, taps;
 };
 
-/// The runs that make up the result's axis: every cell that any tap reaches is in exactly one.
-/// `wrt` says what the result is: the output (source: input) or the input (source: output).
-std::vector<Run> runs(Operand wrt, const Axis &axis);
+/// Cells first, first + 1 ... last - 1.
+struct Range {
+    Index first, last;
+    Index count() const { return last - first; }
+};
+
+/// Calls `each` with the runs that make up these cells of the result's axis: every cell that any tap reaches is in
+/// exactly one. `wrt` says what the result is: the output (source: input) or the input (source: output).
+void each_run(Operand wrt, const Axis &axis, Range cells, const std::function<void(const Run &)> &each);
 
 /// The input cells [first, first + count) which tap k connects to an output cell that exists.
 struct Reach {

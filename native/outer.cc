@@ -126,6 +126,7 @@ template <class T> class Outer {
             tile.depth = gather_segments(pixels, step, segments);
             tile.segments = segments.data();
             tile.count = static_cast<Index>(segments.size());
+            tile.taps = 1;
             tile.a_row = 1;
             tile.a_step = output_step(pixels.along.axis);
             tile.b_step = input_.rows().stride[pixels.along.axis];

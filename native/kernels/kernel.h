@@ -15,23 +15,23 @@ struct Segment {
     Index a, b;
 };
 
-/// A tile of a matrix product. With k from 0 to depth - 1 in each segment s, in this order,
+/// A tile of a matrix product. With 0 <= t < taps and 0 <= k < depth in each segment s, in this order,
 ///
-///     C[row, column] = sum over s and k of A[row, s, k] * B[s, k, column]
-///     A[row, s, k]    at a[s.a + row * a_row + k * a_step]
-///     B[s, k, column] at b[s.b * b_segment + k * b_step + column]
-///     C[row, column]  at c[row * c_row + column]
+///     C[row, column] = sum over s, t and k of A[row, s, t, k] * B[s, t, k, column]
+///     A[row, s, t, k]    at a[s.a + t * a_tap + row * a_row + k * a_step]
+///     B[s, t, k, column] at b[s.b * b_segment + t * b_tap + k * b_step + column]
+///     C[row, column]     at c[row * c_row + column]
 ///
 /// A is read by broadcast, B and C by vectors along the columns. Exactly `columns` elements of a row are touched.
 /// Every element of C is one chain of multiply-adds, fused where the instruction set can, whatever the tile: so
 /// its bits do not depend on how a result was cut into tiles.
 template <class T> struct Tile {
     const T *a;
-    Index a_row, a_step;
+    Index a_row, a_step, a_tap;
     const T *b;
-    Index b_step, b_segment;
+    Index b_step, b_tap, b_segment;
     const Segment *segments;
-    Index count, depth;
+    Index count, taps, depth;
     T *c;
     Index c_row;
     int columns;

@@ -57,25 +57,26 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
             lanes[v] = V::first(between(tile.columns - v * V::kWidth, 0, V::kWidth));
 
         Register sum[Rows][Vectors]{};
-        for (Index s = 0; s < tile.count; ++s) {
-            Column a(tile, tile.a + tile.segments[s].a);
-            const T *b = tile.b + tile.segments[s].b * tile.b_segment;
-            for (Index k = 0; k < tile.depth; ++k) {
-                Register vector[Vectors];
-#pragma GCC unroll 4
-                for (int v = 0; v < Vectors; ++v)
-                    vector[v] = load(b + v * V::kWidth, lanes[v]);
-#pragma GCC unroll 16
-                for (int row = 0; row < Rows; ++row) {
-                    const Register value = V::broadcast(a[row]);
+        for (Index s = 0; s < tile.count; ++s)
+            for (Index t = 0; t < tile.taps; ++t) {
+                Column a(tile, tile.a + tile.segments[s].a + t * tile.a_tap);
+                const T *b = tile.b + tile.segments[s].b * tile.b_segment + t * tile.b_tap;
+                for (Index k = 0; k < tile.depth; ++k) {
+                    Register vector[Vectors];
 #pragma GCC unroll 4
                     for (int v = 0; v < Vectors; ++v)
-                        sum[row][v] = V::fma(value, vector[v], sum[row][v]);
+                        vector[v] = load(b + v * V::kWidth, lanes[v]);
+#pragma GCC unroll 16
+                    for (int row = 0; row < Rows; ++row) {
+                        const Register value = V::broadcast(a[row]);
+#pragma GCC unroll 4
+                        for (int v = 0; v < Vectors; ++v)
+                            sum[row][v] = V::fma(value, vector[v], sum[row][v]);
+                    }
+                    a.advance();
+                    b += tile.b_step;
                 }
-                a.advance();
-                b += tile.b_step;
             }
-        }
 #pragma GCC unroll 16
         for (int row = 0; row < Rows; ++row)
 #pragma GCC unroll 4

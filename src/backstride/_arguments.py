@@ -10,12 +10,21 @@ from __future__ import annotations
 import operator
 import reprlib
 from collections.abc import Mapping, Sequence, Set
+from itertools import islice
 from typing import Any, NamedTuple
 
 from backstride import _backends
 from backstride._geometry import Crop, Geometry, Layer
 
-_shorten = reprlib.Repr()
+
+class _Shorten(reprlib.Repr):
+    """Values at the length of a line, also ints of more digits than Python likes to print."""
+
+    def repr_int(self, x: int, level: int) -> str:
+        return repr(x) if x.bit_length() <= 128 else f"<int of {x.bit_length()} bits>"
+
+
+_shorten = _Shorten()
 _shorten.maxlist = _shorten.maxtuple = 8
 _shorten.maxother = _shorten.maxstring = 80
 
@@ -24,6 +33,8 @@ FORMATS = {1: ("NWC", "NCW"), 2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}
 
 # No argument of ints has more than batch, three axes and channels.
 MOST_ENTRIES = 5
+# What TensorFlow counts lengths and windows in.
+LENGTHS_BELOW, WINDOWS_BELOW = 2**63, 2**31
 
 Ints = tuple[int, ...]
 
@@ -84,15 +95,21 @@ def integer(name: str, value: Any, whole: Any = None) -> int:
         raise TypeError(f"`{name}` takes ints; got {name}={shown(whole)}") from None
 
 
-def integers(name: str, value: Any) -> Ints:
-    """A list, tuple, range, 1-D integer array or shape object as a tuple of ints."""
+def entries(name: str, value: Any) -> list[Any]:
+    """The entries of a list, tuple, range, 1-D array or shape object; never more than a few."""
     if not _is_sequence(value):
         raise TypeError(f"`{name}` must be a list or tuple of ints; got {name}={shown(value)}")
     if getattr(value, "ndim", 1) != 1:
         raise ValueError(f"`{name}` must be one-dimensional; got shape {tuple(value.shape)}")
-    if len(value) > MOST_ENTRIES:
-        raise ValueError(f"`{name}` has too many entries, {len(value)}; got {name}={shown(value)}")
-    items = list(value)
+    items = list(islice(value, MOST_ENTRIES + 1))
+    if len(items) > MOST_ENTRIES:
+        raise ValueError(f"`{name}` has too many entries; got {name}={shown(value)}")
+    return items
+
+
+def integers(name: str, value: Any) -> Ints:
+    """The same, all of them ints."""
+    items = entries(name, value)
     if any(item is None for item in items):
         raise ValueError(f"every entry of `{name}` must be known; got {name}={shown(value)}")
     return tuple(integer(name, item, value) for item in items)
@@ -104,7 +121,7 @@ def _is_sequence(value: Any) -> bool:
         hasattr(value, "__iter__")
         and hasattr(value, "__len__")
         and getattr(value, "ndim", 1) > 0
-        and not isinstance(value, str | bytes | bytearray | Mapping | Set)
+        and not isinstance(value, str | bytes | bytearray | Mapping | Set | type)
     )
 
 
@@ -122,8 +139,8 @@ def per_axis(name: str, value: Any, rank: int, first: bool) -> Ints:
         *most, last = counts
         allowed = f"{', '.join(map(str, most))} or {last}"
         raise ValueError(f"`{name}` must be an int or {allowed} ints; got {name}={shown(value)}")
-    if min(values) < 1:
-        raise ValueError(f"`{name}` must be positive; got {name}={shown(value)}")
+    if not all(0 < step < WINDOWS_BELOW for step in values):
+        raise ValueError(f"`{name}` must be positive and below 2**31; got {name}={shown(value)}")
     if len(values) == rank + 2:
         batch, *spatial, channels = _channels_last(values) if first else values
         if (batch, channels) != (1, 1):
@@ -135,8 +152,8 @@ def per_axis(name: str, value: Any, rank: int, first: bool) -> Ints:
 def keras_pair(name: str, value: Any) -> Ints:
     """A Keras window argument, a pair of positive ints or one for both, as a pair."""
     pair = integers(name, value) if _is_sequence(value) else (integer(name, value),) * 2
-    if len(pair) != 2 or min(pair) < 1:
-        raise ValueError(f"`{name}` must be a pair of positive ints; got {name}={shown(value)}")
+    if len(pair) != 2 or not all(0 < step < WINDOWS_BELOW for step in pair):
+        raise ValueError(f"`{name}` must be a pair of positive ints below 2**31; got {name}={shown(value)}")
     return pair
 
 
@@ -177,13 +194,16 @@ def crop(padding: Any, rank: int, first: bool) -> Crop | None:
     if isinstance(padding, str) and padding in ("SAME", "VALID"):
         return None if padding == "SAME" else ((0, 0),) * rank
     rule = f"`padding` must be 'SAME', 'VALID' or {rank + 2} (before, after) pairs; got padding={shown(padding)}"
-    if not _is_sequence(padding) or len(padding) != rank + 2:
+    if not _is_sequence(padding):
         raise ValueError(rule)
-    if not all(_is_sequence(pair) and len(pair) == 2 for pair in padding):
+    pairs = list(islice(padding, MOST_ENTRIES + 1))
+    if len(pairs) != rank + 2 or not all(_is_sequence(pair) for pair in pairs):
         raise ValueError(rule)
-    pairs = [integers("padding", pair) for pair in padding]
-    if any(min(pair) < 0 for pair in pairs):
-        raise ValueError(f"the pairs of `padding` must not be negative; got padding={shown(padding)}")
+    pairs = [integers("padding", pair) for pair in pairs]
+    if any(len(pair) != 2 for pair in pairs):
+        raise ValueError(rule)
+    if not all(0 <= cells < WINDOWS_BELOW for pair in pairs for cells in pair):
+        raise ValueError(f"the pairs of `padding` must be from 0 to below 2**31; got padding={shown(padding)}")
     batch, *spatial, channels = _channels_last(pairs) if first else pairs
     if any(batch) or any(channels):
         raise ValueError(f"`padding` must be (0, 0) for batch and channels; got padding={shown(padding)}")
@@ -223,22 +243,22 @@ def sizes(name: str, value: Any, count: int, alternative: int | None = None) -> 
     """A shape argument of `count` non-negative ints, or `alternative` of them."""
     if value is None:
         raise ValueError(f"`{name}` is required; got None")
-    entries = integers(name, value)
-    if len(entries) not in (count, alternative):
+    lengths = integers(name, value)
+    if len(lengths) not in (count, alternative):
         allowed = f"{count}" if alternative is None else f"{count} or {alternative}"
         raise ValueError(f"`{name}` must have {allowed} entries; got {name}={shown(value)}")
-    if min(entries) < 0:
-        raise ValueError(f"the entries of `{name}` must not be negative; got {name}={shown(value)}")
-    return entries
+    if not all(0 <= length < LENGTHS_BELOW for length in lengths):
+        raise ValueError(f"the entries of `{name}` must not be negative, or 2**63 and more; got {name}={shown(value)}")
+    return lengths
 
 
 def target(argument: Argument, source: Side, filter: Argument, window: Window) -> Side:
     """The shape asked for by an `output_shape`: whole, or the spatial lengths alone."""
     rank = len(window.stride)
-    entries = sizes(*argument, rank + 2, rank)
-    if len(entries) == rank:
-        return Side(argument.name, source.batch, entries, filter.value.shape[-2])
-    return _side(argument.name, entries, window)
+    lengths = sizes(*argument, rank + 2, rank)
+    if len(lengths) == rank:
+        return Side(argument.name, source.batch, lengths, filter.value.shape[-2])
+    return _side(argument.name, lengths, window)
 
 
 def keras_target(argument: Argument, source: Side, window: Window) -> Side:
@@ -246,10 +266,10 @@ def keras_target(argument: Argument, source: Side, window: Window) -> Side:
     name, value = argument
     if value is None:
         raise TypeError(f"`{name}` must be a tuple of ints; got None")
-    if _is_sequence(value) and len(value) == len(window.stride) + 2:
-        batch, *rest = value
-        value = [source.batch if batch is None else batch, *rest]
-    return _side(name, sizes(name, value, len(window.stride) + 2), window)
+    lengths = entries(name, value)
+    if lengths and lengths[0] is None:
+        lengths[0] = source.batch
+    return _side(name, sizes(name, lengths, len(window.stride) + 2), window)
 
 
 def resolve(window: Window, input: Side, filter: Argument, output: Side, groups: int = 1) -> Geometry:
@@ -284,15 +304,16 @@ def _misfit(layer: Layer, n: int, window: Window, input: Side, filter: Argument,
     legal = layer.outputs(n, input.lengths[n])
     if not legal:
         fit = f"no {axis} would fit"
-    elif len(legal) == 1:
+    elif legal[0] == legal[-1]:
         fit = f"only {axis} {legal[0]} would fit"
     else:
         fit = f"{axis}s {legal[0]} to {legal[-1]} would fit"
     dilation = f", dilation {layer.dilation[n]}" if layer.dilation[n] > 1 else ""
+    length = output.lengths[n]
     return (
-        f"`{output.name}` {axis} {output.lengths[n]} does not fit `{input.name}` of {axis} {input.lengths[n]}: "
+        f"`{output.name}` {axis} {length} does not fit `{input.name}` of {axis} {input.lengths[n]}: "
         f"with padding={shown(window.padding)}, `{filter.name}` {axis} {layer.kernel[n]}{dilation} and stride "
-        f"{layer.stride[n]} it belongs to {axis} {layer.input(n, output.lengths[n])} ({fit})"
+        f"{layer.stride[n]}, {fit}; {length} would need `{input.name}` of {axis} {layer.input(n, length)}"
     )
 
 

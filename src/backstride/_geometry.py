@@ -100,8 +100,8 @@ class Layer:
         span = (input - 1) * self.stride[n] + self.extent(n)
         if max(abs(span), output, self.stride[n], self.dilation[n]) >= LONGEST:
             raise ValueError(
-                f"an axis that reaches over {span} cells (input length {input}, filter length {self.kernel[n]}, "
-                f"stride {self.stride[n]}, dilation {self.dilation[n]}) is too long; use fewer than 2**62"
+                f"input length {input}, filter length {self.kernel[n]}, stride {self.stride[n]} and dilation "
+                f"{self.dilation[n]} together span {span} cells; fewer than 2**62 are possible"
             )
         pad = max(span - output, 0) // 2 if self.crop is None else self.crop[n][0]
         return Axis(input, self.kernel[n], output, self.stride[n], self.dilation[n], pad)

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from backstride import _native
-from backstride._arguments import integer
+from backstride._arguments import integer, shown
 
-_OPTIONAL = ("autograd", "ml_dtypes", "scikit-image", "typer", "rich")
+_OPTIONAL = ("autograd", "ml_dtypes", "pillow", "rich", "scikit-image", "scipy", "typer")
 
 
 def set_num_threads(count: int) -> None:
@@ -33,7 +33,7 @@ def set_num_threads(count: int) -> None:
     """
     count = integer("count", count)
     if not 1 <= count <= 1024:
-        raise ValueError(f"`count` must be from 1 to 1024; got count={count}")
+        raise ValueError(f"`count` must be from 1 to 1024; got count={shown(count)}")
     _native.set_threads(count)
 
 

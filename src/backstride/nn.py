@@ -13,9 +13,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from backstride import _arguments as arguments
-from backstride._arguments import Argument, Window
-from backstride._ops import derivative
+from backstride import _arguments, _ops
 
 __all__ = [
     "atrous_conv2d_transpose",
@@ -44,7 +42,7 @@ def conv2d_transpose(
     """The transpose (gradient) of `conv2d`, also called deconvolution.
 
     Defined by the documentation of `tf.nn.conv2d_transpose` (1.x) and of `tf.compat.v1.nn.conv2d_transpose`; one
-    function serves both, and TensorFlow 2's spelling with keywords.
+    function serves both, and TensorFlow 2's spelling with keywords (there `dilations` comes before `name`).
 
     >>> import numpy as np, backstride
     >>> line = np.array([1, 2, 3], np.float32).reshape(1, 1, 3, 1)
@@ -69,7 +67,7 @@ def conv2d_transpose(
         dilations: cells between neighbouring taps, spelled as `strides`. None is 1.
 
     Returns:
-        Array of shape `output_shape` and the dtype of `value`:
+        Array of the shape asked for and the dtype of `value`:
         `out[n, y, x, o] = sum value[n, i, j, c] * filter[a, b, o, c]` over all i, j, a, b, c for which
         `i * stride + a * dilation - before` is y, and the same along the width is x.
 
@@ -78,8 +76,8 @@ def conv2d_transpose(
         TypeError: an argument is of the wrong type, or the dtypes differ or are not supported.
         MemoryError: the result would not fit into this machine's memory.
     """
-    value = arguments.one_of(value=value, input=input)
-    filter = arguments.one_of(filter=filter, filters=filters)
+    value = _arguments.one_of(value=value, input=input)
+    filter = _arguments.one_of(filter=filter, filters=filters)
     return _transpose(2, value, filter, output_shape, strides, padding, data_format, dilations)
 
 
@@ -110,7 +108,7 @@ def conv1d_transpose(
 
     Returns, Raises: as `conv2d_transpose`.
     """
-    input, filters = Argument("input", input), Argument("filters", filters)
+    input, filters = _arguments.Argument("input", input), _arguments.Argument("filters", filters)
     return _transpose(1, input, filters, output_shape, strides, padding, data_format, dilations)
 
 
@@ -144,8 +142,8 @@ def conv3d_transpose(
 
     Returns, Raises: as `conv2d_transpose`.
     """
-    value = arguments.one_of(value=value, input=input)
-    filter = arguments.one_of(filter=filter, filters=filters)
+    value = _arguments.one_of(value=value, input=input)
+    filter = _arguments.one_of(filter=filter, filters=filters)
     return _transpose(3, value, filter, output_shape, strides, padding, data_format, dilations)
 
 
@@ -174,11 +172,13 @@ def conv_transpose(
 
     Returns, Raises: as `conv2d_transpose`.
     """
-    entries = arguments.integers("output_shape", output_shape)
-    if len(entries) not in (3, 4, 5):
-        raise ValueError(f"`output_shape` must have 3, 4 or 5 entries; got output_shape={entries}")
-    input, filters = Argument("input", input), Argument("filters", filters)
-    return _transpose(len(entries) - 2, input, filters, entries, strides, padding, data_format, dilations)
+    if output_shape is None:
+        raise ValueError("`output_shape` is required; got None")
+    lengths = _arguments.integers("output_shape", output_shape)
+    if len(lengths) not in (3, 4, 5):
+        raise ValueError(f"`output_shape` must have 3, 4 or 5 entries; got output_shape={_arguments.shown(lengths)}")
+    input, filters = _arguments.Argument("input", input), _arguments.Argument("filters", filters)
+    return _transpose(len(lengths) - 2, input, filters, lengths, strides, padding, data_format, dilations)
 
 
 def atrous_conv2d_transpose(
@@ -194,17 +194,17 @@ def atrous_conv2d_transpose(
     Args:
         value: array `[batch, height, width, in_channels]`.
         filters: array `[height, width, out_channels, in_channels]` of the dtype of `value`.
-        output_shape: the result's shape, four ints.
+        output_shape: the result's shape, four ints, or its height and width alone.
         rate: cells between neighbouring taps, one positive int for both axes.
         padding: as in `conv2d_transpose`.
         name: ignored.
 
     Returns, Raises: as `conv2d_transpose`.
     """
-    rate = arguments.integer("rate", rate)
-    if rate < 1:
-        raise ValueError(f"`rate` must be positive; got rate={rate}")
-    value, filters = Argument("value", value), Argument("filters", filters)
+    rate = _arguments.integer("rate", rate)
+    if not 0 < rate < _arguments.WINDOWS_BELOW:
+        raise ValueError(f"`rate` must be positive and below 2**31; got rate={_arguments.shown(rate)}")
+    value, filters = _arguments.Argument("value", value), _arguments.Argument("filters", filters)
     return _transpose(2, value, filters, output_shape, 1, padding, "NHWC", rate)
 
 
@@ -241,15 +241,15 @@ def conv2d(
 
     Raises: as `conv2d_transpose`.
     """
-    given = (Argument("input", input), arguments.one_of(filter=filter, filters=filters))
-    input, filter = arguments.arrays(4, *given)
+    given = (_arguments.Argument("input", input), _arguments.one_of(filter=filter, filters=filters))
+    input, filter = _arguments.arrays(4, *given)
     window = _window(2, strides, padding, data_format, dilations)
-    output = arguments.side(input, window)
-    groups = arguments.conv_groups(output, filter)
-    lengths = arguments.conv_lengths(window, output, filter)
-    result = arguments.Side("result", output.batch, lengths, filter.value.shape[-1])
-    geometry = arguments.resolve(window, result, filter, output, groups)
-    return derivative("input", geometry, filter.value, input.value)
+    output = _arguments.side(input, window)
+    groups = _arguments.conv_groups(output, filter)
+    lengths = _arguments.conv_lengths(window, output, filter)
+    result = _arguments.Side("result", output.batch, lengths, filter.value.shape[-1])
+    geometry = _arguments.resolve(window, result, filter, output, groups)
+    return _ops.derivative("input", geometry, filter.value, input.value)
 
 
 def conv2d_backprop_input(
@@ -286,14 +286,14 @@ def conv2d_backprop_input(
 
     Raises: as `conv2d_transpose`.
     """
-    given = (arguments.one_of(filter=filter, filters=filters), arguments.one_of(out_backprop=out_backprop))
-    filter, out_backprop = arguments.arrays(4, *given)
+    given = (_arguments.one_of(filter=filter, filters=filters), _arguments.one_of(out_backprop=out_backprop))
+    filter, out_backprop = _arguments.arrays(4, *given)
     window = _window(2, strides, padding, data_format, dilations)
-    source = arguments.side(out_backprop, window)
-    result = arguments.target(Argument("input_sizes", input_sizes), source, filter, window)
-    groups = arguments.conv_groups(result, filter)
-    geometry = arguments.resolve(window, source, filter, result, groups)
-    return derivative("output", geometry, out_backprop.value, filter.value)
+    source = _arguments.side(out_backprop, window)
+    result = _arguments.target(_arguments.Argument("input_sizes", input_sizes), source, filter, window)
+    groups = _arguments.conv_groups(result, filter)
+    geometry = _arguments.resolve(window, source, filter, result, groups)
+    return _ops.derivative("output", geometry, out_backprop.value, filter.value)
 
 
 def conv2d_backprop_filter(
@@ -326,22 +326,24 @@ def conv2d_backprop_filter(
 
     Raises: as `conv2d_transpose`.
     """
-    input, out_backprop = arguments.arrays(4, Argument("input", input), Argument("out_backprop", out_backprop))
+    input, out_backprop = _arguments.arrays(
+        4, _arguments.Argument("input", input), _arguments.Argument("out_backprop", out_backprop)
+    )
     window = _window(2, strides, padding, data_format, dilations)
-    filter = arguments.shape_only("filter_sizes", filter_sizes, 4)
-    output = arguments.side(input, window)
-    groups = arguments.conv_groups(output, filter)
-    geometry = arguments.resolve(window, arguments.side(out_backprop, window), filter, output, groups)
-    return derivative("filter", geometry, out_backprop.value, input.value)
+    filter = _arguments.shape_only("filter_sizes", filter_sizes, 4)
+    output = _arguments.side(input, window)
+    groups = _arguments.conv_groups(output, filter)
+    geometry = _arguments.resolve(window, _arguments.side(out_backprop, window), filter, output, groups)
+    return _ops.derivative("filter", geometry, out_backprop.value, input.value)
 
 
-def _window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> Window:
+def _window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> _arguments.Window:
     """The window of a call in TensorFlow's spelling."""
-    first = arguments.channels_first(data_format, rank)
-    return Window(
-        stride=arguments.per_axis("strides", strides, rank, first),
-        dilation=arguments.per_axis("dilations", dilations, rank, first),
-        crop=arguments.crop(padding, rank, first),
+    first = _arguments.channels_first(data_format, rank)
+    return _arguments.Window(
+        stride=_arguments.per_axis("strides", strides, rank, first),
+        dilation=_arguments.per_axis("dilations", dilations, rank, first),
+        crop=_arguments.crop(padding, rank, first),
         channels_first=first,
         padding=padding,
     )
@@ -349,8 +351,8 @@ def _window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: 
 
 def _transpose(
     rank: int,
-    value: Argument,
-    filter: Argument,
+    value: _arguments.Argument,
+    filter: _arguments.Argument,
     output_shape: Any,
     strides: Any,
     padding: Any,
@@ -358,9 +360,9 @@ def _transpose(
     dilations: Any,
 ) -> Any:
     """The transposed convolution of `rank` axes in TensorFlow's spelling."""
-    value, filter = arguments.arrays(rank + 2, value, filter)
+    value, filter = _arguments.arrays(rank + 2, value, filter)
     window = _window(rank, strides, padding, data_format, dilations)
-    source = arguments.side(value, window)
-    result = arguments.target(Argument("output_shape", output_shape), source, filter, window)
-    geometry = arguments.resolve(window, source, filter, result)
-    return derivative("output", geometry, value.value, filter.value)
+    source = _arguments.side(value, window)
+    result = _arguments.target(_arguments.Argument("output_shape", output_shape), source, filter, window)
+    geometry = _arguments.resolve(window, source, filter, result)
+    return _ops.derivative("output", geometry, value.value, filter.value)

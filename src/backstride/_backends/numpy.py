@@ -4,12 +4,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
 from backstride import _native, _plan
 from backstride._geometry import Geometry, Operand
+
+_LIMITS = {
+    np.dtype(np.float32): (-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max)),
+    np.dtype(np.int32): (-(2**31), 2**31 - 1),
+}
 
 DTYPES = (
     "float16",
@@ -22,9 +28,9 @@ DTYPES = (
 
 def asarray(name: str, value: Any) -> np.ndarray:
     """`value`, an array, a nested list of numbers or a buffer, as an array of a dtype that the core computes in."""
+    array = value if isinstance(value, np.ndarray) else _from_python(name, value)
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(f"`{name}` is a masked array, whose mask would be lost; fill it first: {name}.filled(0)")
-    array = value if isinstance(value, np.ndarray) else _from_python(name, value)
     if array.dtype.name not in DTYPES:
         raise TypeError(f"`{name}` has dtype {array.dtype}; it must be one of {', '.join(DTYPES)}")
     return array
@@ -32,20 +38,46 @@ def asarray(name: str, value: Any) -> np.ndarray:
 
 def _from_python(name: str, value: Any) -> np.ndarray:
     """A nested list or a buffer as an array; Python's own floats become float32 and ints int32, as in TensorFlow."""
+    leaves = {type(leaf) for leaf in _leaves(value)} if isinstance(value, list | tuple) else {type(value)}
+    for leaf in leaves:
+        if issubclass(leaf, np.ma.MaskedArray):
+            raise TypeError(f"`{name}` holds masked arrays, whose mask would be lost; fill them first")
+        if leaf.__module__.partition(".")[0] == "autograd":
+            raise TypeError(f"`{name}` is a list of arrays under autograd; make it one, by autograd.numpy.array")
     try:
         array = np.asarray(value)
     except ValueError as error:
         raise ValueError(f"`{name}` is not a rectangular array of numbers: {error}") from None
-    leaf = value
-    while isinstance(leaf, list | tuple) and leaf:
-        leaf = leaf[0]
-    if array.dtype.kind not in "iuf" or type(leaf) not in (bool, int, float, list, tuple):
+    if array.dtype.hasobject:
+        raise TypeError(
+            f"`{name}` must be an array of numbers; got {', '.join(sorted(leaf.__name__ for leaf in leaves))}"
+        )
+    if not leaves <= {bool, int, float} or array.dtype.kind not in "iuf":
         return array
-    if array.dtype.kind == "f":
-        return array.astype(np.float32)
-    if array.size and not -(2**31) <= int(array.min()) <= int(array.max()) < 2**31:
-        raise ValueError(f"`{name}` holds ints beyond int32, which a list of ints becomes; pass a NumPy array of int64")
-    return array.astype(np.int32)
+    dtype = np.dtype(np.float32 if float in leaves else np.int32)
+    finite = array[np.isfinite(array)]
+    low, high = _LIMITS[dtype]
+    if finite.size and not low <= finite.min() <= finite.max() <= high:
+        raise ValueError(
+            f"`{name}` holds numbers beyond {dtype}, which such a list becomes; pass a NumPy array instead"
+        )
+    return array.astype(dtype)
+
+
+def _leaves(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
+    """What nested lists hold in the end. Every list is opened once, so that one within itself has an end."""
+    pending: list[Any] = [value]
+    opened = set()
+    while pending:
+        entries = pending.pop()
+        if id(entries) in opened:
+            continue
+        opened.add(id(entries))
+        for entry in entries:
+            if type(entry) in (list, tuple):
+                pending.append(entry)
+            else:
+                yield entry
 
 
 def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.ndarray, kernel: str = "") -> np.ndarray:
@@ -79,5 +111,8 @@ def _plain(array: np.ndarray) -> np.ndarray:
     """The array as the core can address it: native byte order, aligned, of a dtype that DLPack can name."""
     array = np.asarray(array)
     if not (array.dtype.isnative and array.flags.aligned):
-        array = array.astype(array.dtype.newbyteorder("="))
+        plain = np.empty(array.shape, array.dtype.newbyteorder("="))
+        for index in np.ndindex(array.shape[:-2]):  # in steps, between which Ctrl-C is answered
+            plain[index] = array[index]
+        array = plain
     return array.view(np.uint16) if array.dtype.name == "bfloat16" else array

@@ -28,8 +28,17 @@ from backstride._native import fma_peak
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
+def show_version(asked: bool) -> None:
+    """Prints the version and ends the program, if that was asked."""
+    if asked:
+        typer.echo(f"backstride {backstride.__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def command() -> None:
+def command(
+    version: Annotated[bool, typer.Option("--version", callback=show_version, help="Print the version.")] = False,
+) -> None:
     """TensorFlow's transposed convolutions on NumPy arrays."""
 
 
