@@ -16,8 +16,8 @@ constexpr Index kFewestPositions = 64, kMostPositions = 4096;
 constexpr Index kMostCells = 1 << 16;
 // Enough tasks to keep a few threads busy to the end when one of them is disturbed.
 constexpr Index kEnoughTasks = 32;
-// Multiply-adds between two looks at whether the caller wants to stop: some 10 ms of the slowest kernel.
-constexpr Index kInterruptEvery = 1 << 24;
+// Multiply-adds between two looks at whether the caller wants to stop: some 20 ms of the slowest kernel.
+constexpr Index kInterruptEvery = 1 << 22;
 
 /// Cells of the result along batch, depth, height and width.
 using Box = std::array<Range, 4>;

@@ -100,7 +100,7 @@ def entries(name: str, value: Any) -> list[Any]:
     if not _is_sequence(value):
         raise TypeError(f"`{name}` must be a list or tuple of ints; got {name}={shown(value)}")
     if getattr(value, "ndim", 1) != 1:
-        raise ValueError(f"`{name}` must be one-dimensional; got shape {tuple(value.shape)}")
+        raise ValueError(f"`{name}` must be one-dimensional; got shape {getattr(value, 'shape', None)}")
     items = list(islice(value, MOST_ENTRIES + 1))
     if len(items) > MOST_ENTRIES:
         raise ValueError(f"`{name}` has too many entries; got {name}={shown(value)}")
@@ -248,7 +248,7 @@ def sizes(name: str, value: Any, count: int, alternative: int | None = None) -> 
         allowed = f"{count}" if alternative is None else f"{count} or {alternative}"
         raise ValueError(f"`{name}` must have {allowed} entries; got {name}={shown(value)}")
     if not all(0 <= length < LENGTHS_BELOW for length in lengths):
-        raise ValueError(f"the entries of `{name}` must not be negative, or 2**63 and more; got {name}={shown(value)}")
+        raise ValueError(f"the entries of `{name}` must be at least 0 and below 2**63; got {name}={shown(value)}")
     return lengths
 
 
