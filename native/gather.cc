@@ -140,8 +140,8 @@ template <class T> class Gather {
             region.count[i] = run.count;
             region.source += run.source * source[i];
             region.target += run.target * target[i];
-            region.source_step[i] = run.source_step * source[i];
-            region.target_step[i] = run.target_step * target[i];
+            region.source_step[i] = distance(run.count, run.source_step, source[i]);
+            region.target_step[i] = distance(run.count, run.target_step, target[i]);
         }
         const auto &[d, h, w] = runs;
         const auto &axes = plan_.geometry.axes;
@@ -153,8 +153,8 @@ template <class T> class Gather {
                     {td * d.source_tap * source[1] + th * h.source_tap * source[2], row * axes[2].kernel + w.kernel});
             }
         region.taps = w.taps;
-        region.source_tap = w.source_tap * source[3];
-        region.filter_tap = w.kernel_step;
+        region.source_tap = distance(w.taps, w.source_tap, source[3]);
+        region.filter_tap = distance(w.taps, w.kernel_step, 1);
     }
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the

@@ -51,6 +51,9 @@ struct Along {
 };
 Along along_longest(const Index (&count)[4]);
 
+/// How far apart neighbours are in memory; 0 where one stands alone, since then the step may be of any size.
+inline Index distance(Index count, Index step, Index stride) { return count > 1 ? step * stride : 0; }
+
 inline Index floor_div(Index a, Index b) { return a / b - (a % b != 0 && (a < 0) != (b < 0)); }
 inline Index ceil_div(Index a, Index b) { return -floor_div(-a, b); }
 

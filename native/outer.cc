@@ -23,11 +23,12 @@ constexpr Index kFewestStepsPerShare = 8;
 /// longest axis in `pieces`, and over the product of the other axes `lines` at a time.
 struct Pixels {
     Index count[4];
-    Index input, output; // offsets of the first
+    Index input, output;  // offsets of the first
+    Index output_step[4]; // how far apart neighbours' partners in the output are
     Along along;
     Index pieces, lines, all_lines;
 
-    Index steps() const { return pieces * ceil_div(all_lines, lines); }
+    Index steps() const { return pieces ? pieces * ceil_div(all_lines, lines) : 0; }
 };
 
 template <class T> class Outer {
@@ -78,13 +79,17 @@ template <class T> class Outer {
         const auto kernel = position(tap);
         Pixels pixels{};
         pixels.count[0] = plan_.geometry.batch;
+        pixels.output_step[0] = output_.rows().stride[0];
         for (int i : {1, 2, 3}) {
             const Axis &axis = axes[i - 1];
             const Reach reached = reach(axis, kernel[i - 1]);
             pixels.count[i] = reached.count;
+            if (reached.count == 0)
+                return {}; // of no pixels
             pixels.input += reached.first * input_.rows().stride[i];
             pixels.output +=
                 (reached.first * axis.stride + kernel[i - 1] * axis.dilation - axis.pad) * output_.rows().stride[i];
+            pixels.output_step[i] = distance(reached.count, axis.stride, output_.rows().stride[i]);
         }
         pixels.along = along_longest(pixels.count);
         pixels.all_lines = 1;
@@ -94,11 +99,6 @@ template <class T> class Outer {
         pixels.pieces = ceil_div(length, pixels_);
         pixels.lines = length ? std::max<Index>(1, pixels_ / ceil_div(length, pixels.pieces)) : 1;
         return pixels;
-    }
-
-    /// How far apart neighbouring input pixels' partners in the output are.
-    Index output_step(int i) const {
-        return output_.rows().stride[i] * (i > 0 ? plan_.geometry.axes[i - 1].stride : 1);
     }
 
     void compute(Index task) const {
@@ -128,7 +128,7 @@ template <class T> class Outer {
             tile.count = static_cast<Index>(segments.size());
             tile.taps = 1;
             tile.a_row = 1;
-            tile.a_step = output_step(pixels.along.axis);
+            tile.a_step = pixels.output_step[pixels.along.axis];
             tile.b_step = input_.rows().stride[pixels.along.axis];
             tile.b_segment = 1;
             tile.c_row = stride_[3];
@@ -155,11 +155,12 @@ template <class T> class Outer {
         const Index begin = piece * length / pixels.pieces;
         segments.clear();
         for (Index line = first_line; line < std::min(pixels.all_lines, first_line + pixels.lines); ++line) {
-            Segment segment{begin * output_step(pixels.along.axis), begin * input_.rows().stride[pixels.along.axis]};
+            Segment segment{begin * pixels.output_step[pixels.along.axis],
+                            begin * input_.rows().stride[pixels.along.axis]};
             Index rest = line;
             for (int i : {2, 1, 0}) {
                 const int axis = pixels.along.others[i];
-                segment.a += rest % pixels.count[axis] * output_step(axis);
+                segment.a += rest % pixels.count[axis] * pixels.output_step[axis];
                 segment.b += rest % pixels.count[axis] * input_.rows().stride[axis];
                 rest /= pixels.count[axis];
             }
