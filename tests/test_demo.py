@@ -20,7 +20,11 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from backstride import nn
-from backstride._demo import command, measure
+from backstride._command import app
+from backstride._command.files import FileError, paths_for, write_png
+from backstride._command.photo import read_photo, scikit_image
+from backstride._command.terminal import progress
+from backstride._demo import measure, run
 from backstride._demo.chain import (
     bilinear_filter,
     bilinear_zoom,
@@ -32,8 +36,8 @@ from backstride._demo.chain import (
     with_ones,
 )
 from backstride._demo.enlarge import STEPS, agreement, enlarge
-from backstride._demo.photo import SAMPLES, PhotoError, read_photo, sample_photos
-from backstride._demo.picture import side_by_side, write_png
+from backstride._demo.picture import side_by_side
+from backstride._demo.run import SAMPLES
 
 ROUNDING = 255 * 2**-23 * 16  # a few float32 roundings of a grey level, over three layers and a division
 
@@ -242,20 +246,21 @@ def test_whatever_a_decoder_says_fits_one_line(tmp_path: Path, monkeypatch: pyte
 
     path = saved(tmp_path, Image.fromarray(GREY))
     monkeypatch.setattr(Image.Image, "convert", fail)
-    with pytest.raises(PhotoError, match=r"^cannot read '.*photo\.png': .*image \(no RGB in \(4, 3\)\)$"):
+    with pytest.raises(FileError, match=r"^cannot read '.*photo\.png': .*image \(no RGB in \(4, 3\)\)$"):
         read_photo(path)
 
 
 def test_samples_are_in_the_wheel() -> None:
-    assert [path.name for path in sample_photos()] == list(SAMPLES)
-    assert [read_photo(path).shape for path in sample_photos()] == [(300, 451, 3), (512, 512, 3)]
+    paths = scikit_image(*SAMPLES)
+    assert [path.name for path in paths] == list(SAMPLES)
+    assert [read_photo(path).shape for path in paths] == [(300, 451, 3), (512, 512, 3)]
 
 
 # The command
 
 
 def backstride(*arguments: str | Path) -> Any:
-    return CliRunner().invoke(command.app, [str(argument) for argument in arguments])
+    return CliRunner().invoke(app.app, [str(argument) for argument in arguments])
 
 
 def nothing(path: Path) -> None:
@@ -292,7 +297,7 @@ def test_a_bad_photo_is_one_line_and_exit_code_2(kind: str, as_json: bool, tmp_p
     make, reason = BROKEN[kind]
     good, bad = saved(tmp_path, Image.fromarray(noise(40, 40))), tmp_path / "bad\n[photo].png"
     make(bad)
-    result = backstride("demo", good, bad, "--output", tmp_path / "out", *["--json"] * as_json)
+    result = backstride("demo", "--quick", good, bad, "--output", tmp_path / "out", *["--json"] * as_json)
     assert result.exit_code == 2
     assert result.stdout == ""
     assert result.stderr.startswith("backstride: cannot read '")
@@ -303,13 +308,13 @@ def test_a_bad_photo_is_one_line_and_exit_code_2(kind: str, as_json: bool, tmp_p
 
 def test_an_output_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     photo = saved(tmp_path, Image.fromarray(noise(40, 40)))
-    result = backstride("demo", photo, "--output", photo)
+    result = backstride("demo", "--quick", photo, "--output", photo)
     assert result.exit_code == 2 and result.stdout == ""
     assert result.stderr.startswith(f"backstride: cannot write to '{photo}': ")
 
 
 def test_json_of_the_samples(tmp_path: Path) -> None:
-    result = backstride("demo", "--json", "--output", tmp_path / "new" / "folder")
+    result = backstride("demo", "--quick", "--json", "--output", tmp_path / "new" / "folder")
     assert result.exit_code == 0 and result.stderr == ""
     report = json.loads(result.stdout)
     assert report["threads"] >= 1 and report["peak_gflops"] > 1
@@ -343,7 +348,7 @@ def test_json_of_the_samples(tmp_path: Path) -> None:
 def test_one_pixel_and_a_name_that_looks_like_markup(tmp_path: Path) -> None:
     photo = tmp_path / "[bold].png"
     Image.new("RGB", (1, 1), "red").save(photo)
-    result = backstride("demo", photo, "--output", tmp_path)
+    result = backstride("demo", "--quick", photo, "--output", tmp_path)
     assert result.exit_code == 0
     assert "[bold].png" in result.stdout and "too small to compare" in result.stdout
     with Image.open(tmp_path / "[bold]-backstride.png") as picture:
@@ -353,7 +358,7 @@ def test_one_pixel_and_a_name_that_looks_like_markup(tmp_path: Path) -> None:
 def test_as_a_program(tmp_path: Path) -> None:
     photo = tmp_path / "caf\u00e9.png"
     Image.fromarray(noise(90, 61)).save(photo)
-    program = [sys.executable, "-m", "backstride._cli", "demo"]
+    program = [sys.executable, "-m", "backstride._cli", "demo", "--quick"]
     ascii_only = {**os.environ, "PYTHONIOENCODING": "ascii"}
     result = subprocess.run(
         [*program, photo, "--output", tmp_path], check=False, capture_output=True, text=True, env=ascii_only
@@ -415,7 +420,7 @@ def test_a_picture_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: p
 
 def test_no_picture_overwrites_another_or_a_photo() -> None:
     photos = [Path("a.png"), Path("b/a.jpg"), Path("out/a-backstride-2.png")]
-    assert [path.name for path in command.picture_paths(photos, Path("out"))] == [
+    assert [path.name for path in paths_for(photos, Path("out"), "-backstride")] == [
         "a-backstride.png",
         "a-backstride-3.png",
         "a-backstride-2-backstride.png",
@@ -428,8 +433,8 @@ def test_no_picture_overwrites_another_or_a_photo() -> None:
 def test_the_bar_has_as_many_steps_as_there_are(tmp_path: Path) -> None:
     steps: list[str] = []
     photos = [saved(tmp_path, Image.fromarray(noise(9, 9)))] * 2
-    command.run(photos, tmp_path, steps.append)
-    assert len(steps) == command.total_steps(len(photos))
+    run.run(photos, tmp_path, steps.append)
+    assert len(steps) == run.total_steps(len(photos))
 
 
 @pytest.mark.parametrize(("delay", "terminal", "shown"), [(0, "1", True), (60, "1", False), (0, "", False)])
@@ -442,7 +447,7 @@ def test_the_bar_shows_late_and_to_people_only(
 ) -> None:
     monkeypatch.setenv("FORCE_COLOR", terminal)
     monkeypatch.setenv("TERM", "xterm")
-    with command.progress(total=2, delay=delay) as step:
+    with progress(total=2, delay=delay) as step:
         step("first [/] of")
         time.sleep(0.3)
         step("last one")

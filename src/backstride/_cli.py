@@ -9,7 +9,7 @@ import sys
 def main() -> None:
     """Runs the command, or says how to install what it needs; the library itself needs none of that."""
     try:
-        from backstride._demo.command import app
+        from backstride._command.app import app
     except ModuleNotFoundError as error:
         missing = (error.name or "").partition(".")[0]
         if missing in {"", "backstride", "numpy"}:

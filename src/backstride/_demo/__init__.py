@@ -1,2 +1,2 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`backstride demo`: a photograph down to 1/32 and back up through the upsampling chain of FCN-8s."""
+"""`backstride demo --quick`: a photograph down to 1/32 and back up through the upsampling chain of FCN-8s."""

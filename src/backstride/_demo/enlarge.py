@@ -3,12 +3,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from backstride._command.terminal import Step
 from backstride._demo.chain import (
     Floats,
     bilinear_filter,
@@ -22,8 +22,6 @@ from backstride._demo.chain import (
 )
 from backstride._demo.measure import Measurement, measured
 from backstride._geometry import Geometry, Layer
-
-Step = Callable[[str], None]
 
 STEPS = 4  # announced by `enlarge`: three layers and SciPy
 
