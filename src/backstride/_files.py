@@ -6,15 +6,17 @@ from __future__ import annotations
 import os
 import tempfile
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
+from typing import BinaryIO
 
 import numpy as np
 
 
 def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a whole file or nothing: under another name first, which takes the place of `path` at the end."""
+    """Writes a whole file or nothing."""
     path = Path(path)
     if path.suffix == ".safetensors":
         content = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
@@ -23,13 +25,20 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> Non
         raise ValueError(f"`path` must end in .safetensors or .npz; got {str(path)!r}")
     elif foreign := [name for name, array in arrays.items() if array.dtype.kind not in "iuf"]:
         raise ValueError(f".npz files don't know the dtype of {', '.join(foreign)}; save as .safetensors")
+    with whole_file(path) as file:
+        if path.suffix == ".safetensors":
+            file.write(data)
+        else:
+            np.savez(file, **arrays)  # type: ignore[arg-type] # mypy takes the names for those of parameters
+
+
+@contextmanager
+def whole_file(path: Path) -> Iterator[BinaryIO]:
+    """A file under another name, which takes the place of `path` when it is whole, and of nothing if it never is."""
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
         with os.fdopen(handle, "wb") as file:
-            if path.suffix == ".safetensors":
-                file.write(data)
-            else:
-                np.savez(file, **arrays)  # type: ignore[arg-type] # mypy takes the names for those of parameters
+            yield file
             file.flush()
             os.fsync(file.fileno())
         os.chmod(temporary, _mode(path))

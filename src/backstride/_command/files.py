@@ -1,33 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Files that can't be used, and files that nobody ever finds half written."""
+"""Files that can't be used, pictures as files, and names for them."""
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import BinaryIO
 
 from PIL import Image
+
+from backstride._files import whole_file
 
 
 class FileError(Exception):
     """A file that can't be used; the message is one line."""
-
-
-@contextmanager
-def whole_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that gets its name only when it is whole: written beside it first, then renamed."""
-    draft = path.with_name(f".backstride-{os.getpid()}{path.suffix}")
-    try:
-        with draft.open("wb") as file:
-            yield file
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 def write_png(picture: Image.Image, path: Path) -> None:

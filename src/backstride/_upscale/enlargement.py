@@ -35,7 +35,7 @@ class Enlarger:
         path = path or Path(str(WEIGHTS / f"x{self.scale}.npz"))
         try:
             self.store.load(path)
-        except (OSError, ValueError) as error:
+        except (ImportError, OSError, ValueError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error
             raise FileError(f"cannot use the weights {str(path)!r} at scale {self.scale}: {reason}") from error
 

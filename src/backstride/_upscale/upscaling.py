@@ -10,9 +10,9 @@ from pathlib import Path
 
 import backstride
 from backstride._command import png
-from backstride._command.files import whole_file
 from backstride._command.photo import Raster
 from backstride._command.terminal import Step
+from backstride._files import whole_file
 from backstride._upscale import tiles
 from backstride._upscale.enlargement import HALO, Enlarger
 
