@@ -11,7 +11,7 @@ sources = $(shell find src native -type f -not -path '*/__pycache__/*') CMakeLis
 .PHONY: demo test lint sanitize compare-tf bench clean
 
 demo: $(VENV)/installed
-	$(bin)/backstride demo --output demo-output $(PHOTOS)
+	$(bin)/backstride demo --output demo-output $(ARGS) $(PHOTOS)
 
 test: $(VENV)/installed
 	$(bin)/python -m pytest $(ARGS)

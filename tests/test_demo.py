@@ -381,7 +381,7 @@ def test_as_a_program(tmp_path: Path) -> None:
     assert result.stderr == f"backstride: cannot read '{tmp_path}/none.png': no such file\n"
 
 
-@pytest.mark.parametrize("module", ["typer", "rich", "skimage", "scipy", "PIL"])
+@pytest.mark.parametrize("module", ["typer", "rich", "skimage", "scipy", "PIL", "autograd"])
 def test_without_the_extra_it_says_how_to_get_it(module: str) -> None:
     code = f"import sys; sys.modules[{module!r}] = None; from backstride._cli import main; main()"
     result = subprocess.run([sys.executable, "-c", code], check=False, capture_output=True, text=True)

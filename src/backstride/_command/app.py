@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from rich.console import RenderableType
 
 import backstride
 from backstride._command.photo import read_raster, scikit_image
@@ -70,7 +72,7 @@ def demo(
             paths = photos or scikit_image(*HELD_OUT)
             with progress(demonstration.total_steps(len(paths), steps)) as step:
                 trained = demonstration.run(paths, output, scale, steps, seed, step)
-            tell(as_json, report.document(trained), [report.table(trained)])
+            tell(as_json, report.document(trained), report.tables(trained))
 
 
 @app.command()
@@ -100,7 +102,7 @@ def upscale(
     tell(as_json, report.document(done), [report.line(done)])
 
 
-def tell(as_json: bool, document: dict[str, Any], tables: Any) -> None:
+def tell(as_json: bool, document: dict[str, Any], tables: Iterable[RenderableType]) -> None:
     """The report in the asked form."""
     if as_json:
         typer.echo(json.dumps(document, indent=2, allow_nan=False))

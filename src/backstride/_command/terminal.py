@@ -16,6 +16,7 @@ import typer
 from rich.console import Console, RenderableType
 from rich.markup import escape
 from rich.progress import Progress
+from rich.text import Text
 
 from backstride._command.files import FileError
 
@@ -44,14 +45,14 @@ def progress(total: int, delay: float = 1.0) -> Iterator[Step]:
 
 
 def show(tables: Iterable[RenderableType]) -> None:
-    """Prints the tables; where no terminal says how wide it is, at the width they need."""
+    """Prints tables, where no terminal says how wide it is at the width they need, and lines, which never break."""
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what stdout can't encode
     console = Console(highlight=False)
     if not console.is_terminal:
         console = Console(highlight=False, width=120)
     for table in tables:
-        console.print(table)
+        console.print(table, soft_wrap=isinstance(table, Text))
 
 
 @contextmanager

@@ -43,4 +43,4 @@ def convolution(x: Any, size: int, name: str) -> Any:
         he = backstride.variance_scaling_initializer(scale=2.0)
         kernel = backstride.get_variable("kernel", [size, size, x.shape[-1], CHANNELS], initializer=he)
         bias = backstride.get_variable("bias", [CHANNELS], initializer=backstride.zeros_initializer())
-    return backstride.nn.leaky_relu(backstride.nn.conv2d(x, kernel, strides=1, padding="SAME") + bias)
+    return backstride.nn.leaky_relu(bias + backstride.nn.conv2d(x, kernel, strides=1, padding="SAME"))

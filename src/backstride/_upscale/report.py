@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the demo and `upscale` say: one JSON document for machines, a table or a line for people."""
+"""What the demo and `upscale` say: one JSON document for machines, tables and lines for people."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from math import isfinite
 from pathlib import Path
@@ -10,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from rich import box
+from rich.console import RenderableType
 from rich.table import Table
 from rich.text import Text
 
@@ -31,8 +33,21 @@ def _finite(value: Any) -> Any:
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-def table(report: Report) -> Table:
-    """A row for each photograph, and what they have in the mean."""
+def tables(report: Report) -> Iterable[RenderableType]:
+    """A table with a row for each photograph and one for the mean, and where the files are."""
+    yield _table(report)
+    yield Text(f"weights: {report.weights}")
+    for photo in report.photos:
+        yield Text(f"picture: {photo.picture}")
+
+
+def line(report: Upscaled) -> Text:
+    """Where the result is."""
+    height, width, _ = report.size
+    return Text(f"{report.output}: {height}x{width} pixels of {report.bits} bits, in {report.seconds:.1f} s")
+
+
+def _table(report: Report) -> Table:
     found = Table(
         title=Text(f"Enlarged by {report.scale} from an antialiased reduction", style="bold"),
         caption=Text(_caption(report), style="dim"),
@@ -52,17 +67,10 @@ def table(report: Report) -> Table:
     return found
 
 
-def line(report: Upscaled) -> Text:
-    """Where the result is."""
-    height, width, _ = report.size
-    return Text(f"{report.output}: {height}x{width} pixels of {report.bits} bits, in {report.seconds:.1f} s")
-
-
 def _caption(report: Report) -> str:
-    pictures = ", ".join(photo.picture for photo in report.photos)
     return (
-        f"PSNR in dB and SSIM of the luma, {report.scale} pixels cut from the border. Trained for {report.steps} "
-        f"steps in {report.seconds:.0f} s, seed {report.seed}. Weights: {report.weights}; pictures: {pictures}."
+        f"PSNR in dB and SSIM of the luma, {report.scale} pixels cut from the border. "
+        f"Trained for {report.steps} steps in {report.seconds:.0f} s, seed {report.seed}."
     )
 
 

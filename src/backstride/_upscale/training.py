@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 import autograd.numpy as np
 from autograd import value_and_grad
+from autograd.misc import flatten
 from autograd.misc.optimizers import adam
 
 import backstride
@@ -43,22 +44,22 @@ def minimize(
 ) -> None:
     """As many steps of Adam as there are rates, on the trainable variables.
 
-    What Adam proposes goes through the store, which rounds it to the variables' dtype and applies their constraints;
-    Adam goes on from what came out, so that its values and the variables are one.
+    What Adam makes of them goes through the store, which rounds to their dtypes and applies their constraints, and
+    Adam goes on from there: its vector and the variables hold the same in each step.
     """
-    rate = np.zeros(())  # Adam reads it anew in each step
+    vector, unflatten = flatten(store.trainable())
+    rate = np.zeros(())
 
-    def slope(proposed: Values, step: int) -> Values:
-        store.update(proposed)
-        values = store.trainable()
-        for name, value in values.items():
-            proposed[name][...] = value  # a view of Adam's own vector
+    def slope(vector: Any, step: int) -> Any:
+        store.update(unflatten(vector))
+        vector[...] = flatten(store.trainable())[0]  # Adam's own, as `rate` is, which it reads in each step
         rate[...] = rates[step]
-        found, slopes = value_and_grad(loss)(values, next(batches))
+        found, slopes = value_and_grad(loss)(store.trainable(), next(batches))
         after(float(found))
-        return dict(slopes)
+        return flatten(slopes)[0]
 
-    store.update(adam(slope, store.trainable(), num_iters=len(rates), step_size=rate))
+    vector = adam(slope, vector.astype(np.float64), num_iters=len(rates), step_size=rate)
+    store.update(unflatten(vector))
 
 
 def charbonnier(difference: Any) -> Any:
