@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from backstride import _backends
 from backstride._arguments import shown
 from backstride._variables import plain
@@ -247,7 +249,8 @@ def exponential(x: Any) -> Any:
         x: array of floats.
     """
     x, backend = _array(x)
-    return backend.namespace.exp(x)
+    with np.errstate(over="ignore"):
+        return backend.namespace.exp(x)
 
 
 def linear(x: Any) -> Any:

@@ -82,11 +82,6 @@ defvjp(erfc, lambda result, x: lambda cotangent: cotangent * (_BELL * namespace.
 defjvp(erfc, lambda tangent, result, x: tangent * (_BELL * namespace.exp(-(x * x))))
 
 
-def like(name: str, value: Any, template: Any) -> np.ndarray:
-    """See `backstride._backends.Backend`. A variable holds NumPy arrays; only a run is given boxes."""
-    if isinstance(value, Box):
-        raise TypeError(f"the variable {name!r} can't hold an array under autograd; give it as `values` to a run")
-    return numpy.like(name, value, template)
-
-
+# A variable holds NumPy arrays; boxes are only given to runs.
+like = numpy.like
 to_numpy = numpy.to_numpy

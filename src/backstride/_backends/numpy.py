@@ -112,7 +112,10 @@ def erfc(x: np.ndarray) -> np.ndarray:
 def like(name: str, value: Any, template: Any) -> np.ndarray:
     """See `backstride._backends.Backend`. The array is read-only, so that what is handed out stays what is held."""
     if home := _foreign(value):
-        raise TypeError(f"the variable {name!r} holds NumPy arrays; got an array of {home} (convert it first)")
+        raise TypeError(
+            f"the variable {name!r} holds NumPy arrays; got an array of {home} "
+            f"(convert it first, or give it as `values` to a run)"
+        )
     array = asarray(name, value)
     dtype = template.dtype.newbyteorder("=")
     if array.dtype.kind == "f" and dtype.kind not in "fV":
