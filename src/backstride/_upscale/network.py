@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import backstride
+import backstride as tf
 
 CHANNELS = 32
 MAPPINGS = 4
@@ -25,22 +25,22 @@ def detail(luma: Any, scale: int) -> Any:
     for n in range(MAPPINGS):
         x = convolution(x, 3, f"map_{n}")
     x = convolution(x, 1, "expand") + shrunk
-    return backstride.layers.conv2d_transpose(
+    return tf.layers.conv2d_transpose(
         x,
         filters=1,
         kernel_size=3 * scale,
         strides=scale,
         padding="same",
         use_bias=False,
-        kernel_initializer=backstride.random_normal_initializer(stddev=1e-3),
+        kernel_initializer=tf.random_normal_initializer(stddev=1e-3),
         name="head",
     )
 
 
 def convolution(x: Any, size: int, name: str) -> Any:
     """A convolution to `CHANNELS`, a bias, and leaky ReLU."""
-    with backstride.variable_scope(name):
-        he = backstride.variance_scaling_initializer(scale=2.0)
-        kernel = backstride.get_variable("kernel", [size, size, x.shape[-1], CHANNELS], initializer=he)
-        bias = backstride.get_variable("bias", [CHANNELS], initializer=backstride.zeros_initializer())
-    return backstride.nn.leaky_relu(bias + backstride.nn.conv2d(x, kernel, strides=1, padding="SAME"))
+    with tf.variable_scope(name):
+        he = tf.variance_scaling_initializer(scale=2.0)
+        kernel = tf.get_variable("kernel", [size, size, x.shape[-1], CHANNELS], initializer=he)
+        bias = tf.get_variable("bias", [CHANNELS], initializer=tf.zeros_initializer())
+    return tf.nn.leaky_relu(bias + tf.nn.conv2d(x, kernel, strides=1, padding="SAME"))
