@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Activations against their definitions in float64, and their derivatives. Their values in TensorFlow: test_golden_layers."""
+"""Activations against their definitions in float64, and their derivatives. In TensorFlow: test_golden_layers."""
 
 from __future__ import annotations
 

@@ -78,7 +78,7 @@ def relu6(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features, "biuf")
-    return backend.namespace.where(x >= 6, 6, backend.leaky_relu(x, 0)).astype(x.dtype)
+    return _clip(x, 6, backend)
 
 
 def elu(features: Any, name: Any = None) -> Any:
@@ -93,8 +93,7 @@ def elu(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
-    xp = backend.namespace
-    return xp.where(x > 0, x, xp.expm1(xp.where(x > 0, 0, x)))
+    return backend.elu(x, 1)
 
 
 def selu(features: Any, name: Any = None) -> Any:
@@ -109,8 +108,7 @@ def selu(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
-    xp = backend.namespace
-    return _SELU_SCALE * xp.where(x > 0, x, _SELU_ALPHA * xp.expm1(xp.where(x > 0, 0, x)))
+    return x.dtype.type(_SELU_SCALE) * backend.elu(x, _SELU_ALPHA)
 
 
 def gelu(features: Any, approximate: bool = False, name: Any = None) -> Any:
@@ -126,9 +124,11 @@ def gelu(features: Any, approximate: bool = False, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
+    real = x.dtype.type
     if approximate:
-        return 0.5 * x * (1 + backend.namespace.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    return 0.5 * x * backend.erfc(x * -math.sqrt(0.5))
+        inner = real(math.sqrt(2 / math.pi)) * (x + real(0.044715) * x * x * x)
+        return real(0.5) * x * (1 + backend.namespace.tanh(inner))
+    return real(0.5) * x * backend.erfc(real(-math.sqrt(0.5)) * x)
 
 
 def softplus(features: Any, name: Any = None) -> Any:
@@ -143,7 +143,8 @@ def softplus(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
-    return backend.namespace.logaddexp(x, backend.namespace.zeros((), x.dtype))
+    with np.errstate(invalid="ignore"):
+        return backend.namespace.logaddexp(x, backend.namespace.zeros((), x.dtype))
 
 
 def softsign(features: Any, name: Any = None) -> Any:
@@ -235,7 +236,7 @@ def hard_sigmoid(x: Any) -> Any:
         x: array of floats.
     """
     x, backend = _array(x)
-    return backend.namespace.clip(0.2 * x + 0.5, 0, 1)
+    return _clip(x.dtype.type(0.2) * x + x.dtype.type(0.5), 1, backend)
 
 
 def exponential(x: Any) -> Any:
@@ -282,6 +283,12 @@ def softmax(logits: Any, axis: int = -1, name: Any = None) -> Any:
     xp = backend.namespace
     powers = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return powers / xp.sum(powers, axis=axis, keepdims=True)
+
+
+def _clip(x: Any, high: float, backend: _backends.Backend) -> Any:
+    """`x` cut to the range from 0 to `high`; NumPy makes float32 of bfloat16."""
+    result = backend.namespace.clip(x, x.dtype.type(0), x.dtype.type(high))
+    return result if result.dtype == x.dtype else result.astype(x.dtype)
 
 
 def _array(value: Any, kinds: str = "f") -> tuple[Any, _backends.Backend]:

@@ -172,7 +172,7 @@ def get_variable(
         initial = _backends.of(initial).asarray("initializer", initial)
         if dtype is not None and dtype != initial.dtype:
             raise ValueError(f"`dtype` is {dtype}, but the array given as `initializer` has {initial.dtype}")
-        shape, dtype = tuple(initial.shape), initial.dtype
+        dtype = initial.dtype
     return obtain(
         name,
         shape,
@@ -210,7 +210,9 @@ def obtain(
     if scope.reuse is True:
         raise ValueError(f"the variable {full!r} does not exist, and reuse=True; AUTO_REUSE would make it")
     if shape is None:
-        raise ValueError(f"`shape` is required to make the variable {full!r}")
+        if initializer is None or callable(initializer):
+            raise ValueError(f"`shape` is required to make the variable {full!r}")
+        shape = tuple(initializer.shape)
     if initializer is None:
         initializer = scope.initializer
     if initializer is None:

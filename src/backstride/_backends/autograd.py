@@ -76,6 +76,17 @@ defjvp(_slope, None)
 defvjp(leaky_relu, lambda result, x, alpha: lambda cotangent: cotangent * _slope(x, alpha))
 defjvp(leaky_relu, lambda tangent, result, x, alpha: tangent * _slope(x, alpha))
 
+elu = primitive(numpy.elu)
+
+
+def _elu_slope(x: Any, alpha: float) -> Any:
+    negative = _slope(-x, 0)
+    return 1 - negative + x.dtype.type(alpha) * negative * namespace.exp(-leaky_relu(-x, 0))
+
+
+defvjp(elu, lambda result, x, alpha: lambda cotangent: cotangent * _elu_slope(x, alpha))
+defjvp(elu, lambda tangent, result, x, alpha: tangent * _elu_slope(x, alpha))
+
 erfc = primitive(numpy.erfc)
 _BELL = -2 / math.sqrt(math.pi)
 defvjp(erfc, lambda result, x: lambda cotangent: cotangent * (_BELL * namespace.exp(-(x * x))))
