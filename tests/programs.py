@@ -1,14 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Layer programs: what a user of variable scopes does, as plain data, and an interpreter of it for any API.
 
-A program is a list of steps, each a dict with one of three keys, whose value holds keyword arguments:
+A program is a list of steps, each a dict whose first key says what to do, and holds keyword arguments:
 
     {"layer": {...}}                      a call of layers.conv2d_transpose
     {"get": {...}}                        a call of get_variable
     {"open": {...}, "body": [step, ...]}  the body inside a variable_scope; with "through": True, an error
                                           in the body leaves the scope as well, and the program goes on after it
+    {"reuse_variables": {"of": scope}}    a call of that method
+    {"list": {"of": scope}}               calls of global_variables and trainable_variables of a scope object, or
+    {"list": {"scope": pattern}}          of the functions
 
-JSON holds the arguments: `"@name"` is a name of `Interpreter.named`, `{"scope": 1}` the first scope that was opened
+JSON holds the arguments: `"@name"` is a name of `Interpreter.named`, `{"opened": 1}` the first scope that was opened
 (0 the one around everything), `{"tuple": [...]}` a tuple, `{"numpy": "int64", "value": 3}` a NumPy scalar or array,
 and `{"array": [1, 2, 2, 1], "dtype": "float32"}` an array of small integers.
 """
@@ -29,9 +32,10 @@ Program = list[dict[str, Any]]
 
 @dataclass(frozen=True)
 class World:
-    """An API with TensorFlow's names, and how its arrays are made, summed up and read."""
+    """An API with TensorFlow's names, where it keeps regularizers and constraints, and how its arrays are treated."""
 
     api: Any
+    keras: Any
     new: Callable[[], AbstractContextManager[Any]]
     array: Callable[[np.ndarray], Any]
     sum: Callable[[Any], Any]
@@ -40,6 +44,7 @@ class World:
 
 WORLD = World(
     api=backstride,
+    keras=backstride,
     new=lambda: backstride.VariableStore(),
     array=lambda array: array,
     sum=np.sum,
@@ -101,16 +106,25 @@ class Interpreter:
 
     def _step(self, step: dict[str, Any]) -> None:
         api = self.world.api
-        if "open" in step:
-            with api.variable_scope(**self._value(step["open"])) as scope:
-                reuse = "@AUTO_REUSE" if scope.reuse is api.AUTO_REUSE else bool(scope.reuse)
-                self.events.append({"scope": scope.name, "reuse": reuse})
-                self.scopes.append(scope)
-                self.body(step["body"], step.get("through", False))
-        elif "get" in step:
-            self.events.append({"variable": api.get_variable(**self._value(step["get"])).name})
-        else:
-            self.events.append({"output": api.layers.conv2d_transpose(**self._value(step["layer"]))})
+        kind = next(iter(step))
+        arguments = self._value(step[kind])
+        match kind:
+            case "open":
+                with api.variable_scope(**arguments) as scope:
+                    reuse = "@AUTO_REUSE" if scope.reuse is api.AUTO_REUSE else bool(scope.reuse)
+                    self.events.append({"scope": scope.name, "reuse": reuse})
+                    self.scopes.append(scope)
+                    self.body(step["body"], step.get("through", False))
+            case "reuse_variables":
+                arguments["of"].reuse_variables()
+            case "list":
+                owner = arguments.pop("of", api)
+                every, trainable = owner.global_variables(**arguments), owner.trainable_variables(**arguments)
+                self.events.append({"listed": _names(every), "trainable": _names(trainable)})
+            case "get":
+                self.events.append({"variable": _name(api.get_variable(**arguments))})
+            case "layer":
+                self.events.append({"output": api.layers.conv2d_transpose(**arguments)})
 
     def _value(self, value: Any) -> Any:
         match value:
@@ -118,7 +132,7 @@ class Interpreter:
                 return self.named[value]
             case list():
                 return [self._value(item) for item in value]
-            case {"scope": number}:
+            case {"opened": number}:
                 return self.scopes[number % len(self.scopes)]
             case {"tuple": items}:
                 return tuple(items)
@@ -142,14 +156,23 @@ class Interpreter:
         tags = {id(value): name for name, value in self.named.items()}
         described = [
             {
-                "name": variable.name,
+                "name": _name(variable),
                 "trainable": bool(variable.trainable),
                 "constraint": tags.get(id(variable.constraint)),
                 "value": value,
             }
             for variable, value in zip(variables, values, strict=True)
         ]
-        return Outcome(self.events, described, [v.name for v in api.trainable_variables()], arrays[: len(losses)])
+        return Outcome(self.events, described, _names(api.trainable_variables()), arrays[: len(losses)])
+
+
+def _name(variable: Any) -> str:
+    """TensorFlow adds the number of the output that holds it."""
+    return variable.name.removesuffix(":0")
+
+
+def _names(variables: Sequence[Any]) -> list[str]:
+    return [_name(variable) for variable in variables]
 
 
 def _documented(error: Exception) -> str:
@@ -180,7 +203,7 @@ def from_json(entry: dict[str, Any]) -> Any:
 
 def _named(world: World) -> dict[str, Any]:
     """What programs refer to by `@name`. Initializers make arrays that all APIs share."""
-    keras, total = world.api.keras, world.sum
+    keras, total = world.keras, world.sum
     return {
         "@AUTO_REUSE": world.api.AUTO_REUSE,
         "@rising": lambda shape, dtype=None: integers(shape, dtype),

@@ -29,6 +29,7 @@ def _read(tensors: Sequence[Any]) -> Sequence[Any]:
 
 WORLD = World(
     api=v1,
+    keras=v1.keras,
     new=lambda: tf.Graph().as_default(),
     array=tf.constant,
     sum=tf.reduce_sum,

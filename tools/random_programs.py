@@ -12,6 +12,7 @@ Step = dict[str, Any]
 LAYERS = ["conv2d_transpose", "conv2d_transpose_1", "d", "d", "d", "s", "d/e", ""]
 SCOPES = ["s", "s", "d", "conv2d_transpose", "", "s/t", "conv2d_transpose_1"]
 VARIABLES = ["kernel", "bias", "d/kernel", "conv2d_transpose/kernel", "conv2d_transpose_1/bias", "w"]
+PATTERNS = ["s", "d/", "conv2d_transpose", ".*kernel", "bias", None]
 REUSES = [None, False, True, True, "@AUTO_REUSE", "@AUTO_REUSE"]
 DTYPES = ["float32"] * 12 + ["float64", "float16"]
 INITIALIZERS = ["@rising", "@shifted"]
@@ -60,13 +61,17 @@ def _step(draw: Draw, left: int) -> Step:
         return _open(draw, left)
     if draw.chance(0.15):
         return {"get": _get(draw)}
+    if draw.chance(0.05):
+        return {"reuse_variables": {"of": {"opened": draw.between(0, 3)}}}
+    if draw.chance(0.05):
+        return {"list": draw.one([{"of": {"opened": draw.between(0, 3)}}, {"scope": draw.one(PATTERNS)}])}
     return {"layer": _layer(draw)}
 
 
 def _open(draw: Draw, left: int) -> Step:
     arguments: dict[str, Any] = {"name_or_scope": draw.one(SCOPES)}
     if draw.chance(0.25):
-        arguments = {"name_or_scope": {"scope": draw.between(0, 3)}}
+        arguments = {"name_or_scope": {"opened": draw.between(0, 3)}}
     elif draw.chance(0.2):
         arguments = {"name_or_scope": None, "default_name": draw.one(LAYERS[:-1])}
     elif draw.chance(0.05):
@@ -92,6 +97,8 @@ def _get(draw: Draw) -> dict[str, Any]:
         "shape": [2] if name.endswith("bias") else [3, 3, 2, 1],
         "initializer": draw.one(INITIALIZERS),
     }
+    if draw.chance(0.1):
+        arguments |= {"shape": None} | draw.one([{}, {"initializer": {"numpy": "float32", "value": [2.0, 3.0]}}])
     return arguments | _options(
         draw,
         0.15,
@@ -112,7 +119,7 @@ def _layer(draw: Draw) -> dict[str, Any]:
         "kernel_initializer": draw.one(INITIALIZERS),
     }
     if draw.chance(0.5):
-        arguments["name"] = {"scope": draw.between(0, 3)} if draw.chance(0.1) else draw.one(LAYERS)
+        arguments["name"] = {"opened": draw.between(0, 3)} if draw.chance(0.1) else draw.one(LAYERS)
     arguments |= _options(draw, 0.4, reuse=REUSES)
     arguments |= _options(
         draw,
