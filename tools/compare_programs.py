@@ -18,11 +18,14 @@ from programs import WORLD, Program, run
 from random_programs import draw_program
 
 
+NEEDED = {"inputs", "filters", "kernel_size", "kernel_initializer", "name_or_scope", "of", "shape", "initializer"}
+
+
 def compare(program: Program) -> tuple[Counter[str], list[str]]:
     """What was compared, counted, and where the two differ."""
     want = tensorflow.answer(program)
     counts = Counter(event.get("error") or next(iter(event)) for event in want.events)
-    counts |= Counter(variables=len(want.variables), losses=len(want.losses))
+    counts += Counter(variables=len(want.variables), losses=len(want.losses))
     return counts, run(program, WORLD).differences(want)
 
 
@@ -43,7 +46,7 @@ def _shorter(program: Program) -> Iterator[Program]:
         for shorter in _shorter(body):
             yield [*before, step | {"body": shorter}, *after]
         kind = next(iter(step))
-        for name in step[kind].keys() - {"inputs", "filters", "kernel_size", "name_or_scope", "shape"}:
+        for name in step[kind].keys() - NEEDED:
             yield [*before, step | {kind: {n: v for n, v in step[kind].items() if n != name}}, *after]
 
 

@@ -55,8 +55,8 @@ DIFFERENCES = [
         {"use_bias": False, "bias_initializer": "@rising"},
     ),
     Difference(
-        "a float is no size: TypeError; TensorFlow truncates filters, and raises ValueError for the others",
-        lambda call: any(isinstance(call.get(name), float) for name in ("filters", "kernel_size", "strides")),
+        "a float or a string is no size: TypeError; TensorFlow truncates filters, and raises ValueError for the others",
+        lambda call: any(isinstance(call.get(name), float | str) for name in ("filters", "kernel_size", "strides")),
         {"filters": "two"},
     ),
     Difference(

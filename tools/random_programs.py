@@ -46,7 +46,7 @@ def draw_program(seed: list[int]) -> list[Step]:
     steps: list[Step] = []
     left = draw.between(2, 8)
     while left:
-        steps.append(_step(draw, left))
+        steps.append(_step(draw, left, False))
         left -= _length(steps[-1])
     return steps
 
@@ -55,47 +55,48 @@ def _length(step: Step) -> int:
     return 1 + sum(map(_length, step.get("body", [])))
 
 
-def _step(draw: Draw, left: int) -> Step:
-    """A step of at most `left`, with those in it."""
+def _step(draw: Draw, left: int, initialized: bool) -> Step:
+    """A step of at most `left`, with those in it. In an `initialized` scope, variables may have no own initializer."""
     if left > 1 and draw.chance(0.4):
-        return _open(draw, left)
+        return _open(draw, left, initialized)
     if draw.chance(0.15):
-        return {"get": _get(draw)}
+        return {"get": _get(draw, initialized)}
     if draw.chance(0.05):
         return {"reuse_variables": {"of": {"opened": draw.between(0, 3)}}}
     if draw.chance(0.05):
         return {"list": draw.one([{"of": {"opened": draw.between(0, 3)}}, {"scope": draw.one(PATTERNS)}])}
-    return {"layer": _layer(draw)}
+    return {"layer": _layer(draw, initialized)}
 
 
-def _open(draw: Draw, left: int) -> Step:
+def _open(draw: Draw, left: int, initialized: bool) -> Step:
     arguments: dict[str, Any] = {"name_or_scope": draw.one(SCOPES)}
     if draw.chance(0.25):
         arguments = {"name_or_scope": {"opened": draw.between(0, 3)}}
     elif draw.chance(0.2):
         arguments = {"name_or_scope": None, "default_name": draw.one(LAYERS[:-1])}
     elif draw.chance(0.05):
-        arguments = {"name_or_scope": draw.one([None, 5, "a b", "_s"])}
+        arguments = {"name_or_scope": draw.one([5, 5, "a b", "_s"])}
     if draw.chance(0.35):
         arguments["reuse"] = draw.one([*REUSES, *REUSES, "yes"])
     if draw.chance(0.2):
         arguments["initializer"] = draw.one(INITIALIZERS)
+    initialized = "initializer" in arguments or (initialized and not isinstance(arguments["name_or_scope"], dict))
     if draw.chance(0.2):
         arguments["regularizer"] = draw.one(REGULARIZERS)
     body: list[Step] = []
     left = draw.between(1, left - 1)
     while left:
-        body.append(_step(draw, left))
+        body.append(_step(draw, left, initialized))
         left -= _length(body[-1])
     return {"open": arguments, "body": body} | ({"through": True} if draw.chance(0.25) else {})
 
 
-def _get(draw: Draw) -> dict[str, Any]:
+def _get(draw: Draw, initialized: bool) -> dict[str, Any]:
     name = draw.one(VARIABLES)
     arguments = {
         "name": name,
         "shape": [2] if name.endswith("bias") else [3, 3, 2, 1],
-        "initializer": draw.one(INITIALIZERS),
+        "initializer": draw.one(INITIALIZERS) if not initialized or draw.chance(0.5) else None,
     }
     if draw.chance(0.1):
         arguments |= {"shape": None} | draw.one([{}, {"initializer": {"numpy": "float32", "value": [2.0, 3.0]}}])
@@ -109,7 +110,7 @@ def _get(draw: Draw) -> dict[str, Any]:
     )
 
 
-def _layer(draw: Draw) -> dict[str, Any]:
+def _layer(draw: Draw, initialized: bool) -> dict[str, Any]:
     usual = draw.chance(0.8)
     shape = [1, 2, 1, 1] if usual else [draw.between(0, 2), *(draw.between(0, 2) for _ in "hw"), draw.between(1, 2)]
     arguments = {
@@ -120,6 +121,8 @@ def _layer(draw: Draw) -> dict[str, Any]:
     }
     if draw.chance(0.5):
         arguments["name"] = {"opened": draw.between(0, 3)} if draw.chance(0.1) else draw.one(LAYERS)
+    if initialized and not isinstance(arguments.get("name"), dict) and draw.chance(0.5):
+        del arguments["kernel_initializer"]
     arguments |= _options(draw, 0.4, reuse=REUSES)
     arguments |= _options(
         draw,
@@ -137,7 +140,8 @@ def _layer(draw: Draw) -> dict[str, Any]:
         bias_constraint=CONSTRAINTS,
         trainable=[True, False],
     )
-    return arguments | (draw.one(WRONG) if draw.chance(0.08) else {})
+    # A refused call may or may not have used up a default name, so it has a name of its own.
+    return arguments | ({"name": "wrong"} | draw.one(WRONG) if draw.chance(0.08) else {})
 
 
 def _options(draw: Draw, probability: float, **options: Any) -> dict[str, Any]:
