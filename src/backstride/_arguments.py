@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from backstride import _backends
 from backstride._geometry import Crop, Geometry, Layer
+from backstride._variables import plain
 
 
 class _Shorten(reprlib.Repr):
@@ -31,8 +32,8 @@ _shorten.maxother = _shorten.maxstring = 80
 AXES = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 FORMATS = {1: ("NWC", "NCW"), 2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}
 
-# No argument of ints has more than batch, three axes and channels.
-MOST_ENTRIES = 5
+# No argument of ints has more entries than a NumPy array has dimensions.
+MOST_ENTRIES = 64
 # What TensorFlow counts lengths and windows in.
 LENGTHS_BELOW, WINDOWS_BELOW = 2**63, 2**31
 
@@ -67,6 +68,7 @@ def one_of(**aliases: Any) -> Argument:
 
 def arrays(rank: int, *arguments: Argument) -> list[Argument]:
     """The arguments as arrays of `rank` dimensions and one dtype, all of libraries that are supported."""
+    arguments = tuple(Argument(name, plain(value)) for name, value in arguments)
     for name, value in arguments:
         if value is None or _backends.home(value) is None:
             kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
@@ -142,7 +144,7 @@ def per_axis(name: str, value: Any, rank: int, first: bool) -> Ints:
     if not all(0 < step < WINDOWS_BELOW for step in values):
         raise ValueError(f"`{name}` must be positive and below 2**31; got {name}={shown(value)}")
     if len(values) == rank + 2:
-        batch, *spatial, channels = _channels_last(values) if first else values
+        batch, *spatial, channels = channels_last(values) if first else values
         if (batch, channels) != (1, 1):
             raise ValueError(f"`{name}` must be 1 for batch and channels; got {name}={shown(value)}")
         return tuple(spatial)
@@ -157,7 +159,35 @@ def keras_pair(name: str, value: Any) -> Ints:
     return pair
 
 
-def _channels_last(values: Sequence[Any]) -> tuple[Any, ...]:
+def layer_ints(name: str, value: Any, rank: int) -> Ints:
+    """A layer's `kernel_size` or `strides`: positive ints, one per axis or one for all."""
+    if value is None:
+        raise ValueError(f"`{name}` is required; got None")
+    values = integers(name, value) if _is_sequence(value) else (integer(name, value),) * rank
+    if len(values) != rank or not all(0 < step < WINDOWS_BELOW for step in values):
+        raise ValueError(f"`{name}` must be a positive int, or {rank} of them, below 2**31; got {name}={shown(value)}")
+    return values
+
+
+def filters(value: Any) -> int:
+    """A layer's number of output channels."""
+    if value is None:
+        raise ValueError("`filters` is required; got None")
+    channels = integer("filters", value)
+    if not 0 < channels < LENGTHS_BELOW:
+        raise ValueError(f"`filters` must be positive and below 2**63; got filters={shown(value)}")
+    return channels
+
+
+def lengths(name: str, value: Any) -> Ints:
+    """A shape of any number of dimensions, as a tuple of non-negative ints."""
+    values = integers(name, value) if _is_sequence(value) else (integer(name, value),)
+    if not all(0 <= length < LENGTHS_BELOW for length in values):
+        raise ValueError(f"the entries of `{name}` must be at least 0 and below 2**63; got {name}={shown(value)}")
+    return values
+
+
+def channels_last(values: Sequence[Any]) -> tuple[Any, ...]:
     """The entries of a channels-first sequence in channels-last order."""
     batch, channels, *spatial = values
     return batch, *spatial, channels
@@ -204,7 +234,7 @@ def crop(padding: Any, rank: int, first: bool) -> Crop | None:
         raise ValueError(rule)
     if not all(0 <= cells < WINDOWS_BELOW for pair in pairs for cells in pair):
         raise ValueError(f"the pairs of `padding` must be from 0 to below 2**31; got padding={shown(padding)}")
-    batch, *spatial, channels = _channels_last(pairs) if first else pairs
+    batch, *spatial, channels = channels_last(pairs) if first else pairs
     if any(batch) or any(channels):
         raise ValueError(f"`padding` must be (0, 0) for batch and channels; got padding={shown(padding)}")
     return tuple((before, after) for before, after in spatial)
@@ -235,7 +265,7 @@ def side(argument: Argument, window: Window) -> Side:
 
 
 def _side(name: str, shape: Sequence[int], window: Window) -> Side:
-    batch, *spatial, channels = _channels_last(shape) if window.channels_first else shape
+    batch, *spatial, channels = channels_last(shape) if window.channels_first else shape
     return Side(name, batch, tuple(spatial), channels)
 
 

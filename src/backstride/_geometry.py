@@ -95,6 +95,10 @@ class Layer:
             return -(-output // self.stride[n])
         return max((output + sum(self.crop[n]) - self.extent(n)) // self.stride[n] + 1, 0)
 
+    def chosen_output(self, n: int, input: int) -> int:
+        """The legal output length of axis `n` that `tf.layers` chooses; only for SAME and VALID."""
+        return input * self.stride[n] + (0 if self.crop is None else max(self.extent(n) - self.stride[n], 0))
+
     def axis(self, n: int, input: int, output: int) -> Axis:
         """Axis `n` at these lengths, with the crop before it: for SAME, half of what is cut, rounded down."""
         span = (input - 1) * self.stride[n] + self.extent(n)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Transposed convolutions, and the convolutions they are the gradients of, as `tf.compat.v1.nn` documents them.
+"""Transposed convolutions, the convolutions they are the gradients of, and activations, as in `tf.compat.v1.nn`.
 
 Every function takes NumPy arrays, nested lists of numbers or buffers (and, inside HIPS autograd, its tracers) and
 returns an array of the same dtype: float16, bfloat16, float32, float64 or any integer. The 16-bit floats sum in
@@ -13,9 +13,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from backstride import _arguments, _ops
+from backstride import _activations, _arguments, _ops
+from backstride._activations import *  # noqa: F403
 
 __all__ = [
+    *_activations.__all__,
     "atrous_conv2d_transpose",
     "conv1d_transpose",
     "conv2d",

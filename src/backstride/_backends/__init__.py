@@ -7,6 +7,8 @@ import functools
 import importlib
 from typing import Any, Protocol, cast
 
+import numpy as np
+
 from backstride._geometry import Geometry, Operand
 
 # The package in which an array type is defined, and the file that serves it. Lists, buffers and numbers become
@@ -22,6 +24,24 @@ class Backend(Protocol):
 
     def derivative(self, wrt: Operand, geometry: Geometry, first: Any, second: Any) -> Any:
         """See `backstride._ops.derivative`; the arrays fit the geometry and are of one dtype."""
+
+    namespace: Any
+    """The module that has the library's `exp`, `where`, `sum` and so on under NumPy's names."""
+
+    def leaky_relu(self, x: Any, alpha: float) -> Any:
+        """`x` where it is positive, elsewhere `alpha * x`, or 0 if `alpha` is 0; the derivative at 0 is `alpha`."""
+
+    def erfc(self, x: Any) -> Any:
+        """The complementary error function."""
+
+    def like(self, name: str, value: Any, template: Any) -> Any:
+        """`value`, an array of this library or NumPy's, as a new array for a variable `name` to hold.
+
+        It is of this library and, if that rounds floats at most, of the dtype of `template`, or else a TypeError.
+        """
+
+    def to_numpy(self, value: Any) -> np.ndarray:
+        """What a variable holds, as a NumPy array."""
 
 
 @functools.cache

@@ -3,8 +3,11 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+import autograd.numpy
+import numpy as np
 from autograd.extend import Box, defjvp, defvjp, primitive
 
 from backstride import _ops
@@ -59,3 +62,31 @@ defjvp(
         wrt, geometry, first, _in_dtype_of(result, tangent)
     ),
 )
+
+
+namespace = autograd.numpy
+
+leaky_relu = primitive(numpy.leaky_relu)
+
+
+# The derivative of `leaky_relu`, itself without one.
+_slope = primitive(lambda x, alpha: np.where(x > 0, x.dtype.type(1), x.dtype.type(alpha)))
+defvjp(_slope, None)
+defjvp(_slope, None)
+defvjp(leaky_relu, lambda result, x, alpha: lambda cotangent: cotangent * _slope(x, alpha))
+defjvp(leaky_relu, lambda tangent, result, x, alpha: tangent * _slope(x, alpha))
+
+erfc = primitive(numpy.erfc)
+_BELL = -2 / math.sqrt(math.pi)
+defvjp(erfc, lambda result, x: lambda cotangent: cotangent * (_BELL * namespace.exp(-(x * x))))
+defjvp(erfc, lambda tangent, result, x: tangent * (_BELL * namespace.exp(-(x * x))))
+
+
+def like(name: str, value: Any, template: Any) -> np.ndarray:
+    """See `backstride._backends.Backend`. A variable holds NumPy arrays; only a run is given boxes."""
+    if isinstance(value, Box):
+        raise TypeError(f"the variable {name!r} can't hold an array under autograd; give it as `values` to a run")
+    return numpy.like(name, value, template)
+
+
+to_numpy = numpy.to_numpy

@@ -1,0 +1,49 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Functions given as arguments: themselves, or by the names that Keras gives them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from types import ModuleType
+from typing import Any, cast
+
+from backstride import _activations, _backends, constraints, initializers, regularizers
+from backstride._arguments import shown
+
+Function = Callable[..., Any]
+
+
+def activation(name: str, value: Any) -> Function | None:
+    """A function of one array, such as `nn.relu`, or its name; None is linear."""
+    return _function(name, value, _activations)
+
+
+def constraint(name: str, value: Any) -> Function | None:
+    """A function from a variable's updated value to an allowed one, or its name in `constraints`."""
+    return _function(name, value, constraints)
+
+
+def regularizer(name: str, value: Any) -> Function | None:
+    """A function from an array to a loss, or its name in `regularizers`."""
+    return _function(name, value, regularizers)
+
+
+def initializer(name: str, value: Any) -> Any:
+    """A function of (shape, dtype), its name in `initializers`, or an array."""
+    if value is not None and not callable(value) and not isinstance(value, str) and _backends.home(value):
+        return value
+    return _function(name, value, initializers)
+
+
+def _function(name: str, value: Any, module: ModuleType) -> Function | None:
+    """`value` if it is None or callable, or what `module` offers by that name."""
+    if isinstance(value, str):
+        if value not in module.__all__:
+            raise ValueError(
+                f"`{name}` must be a function or one of {', '.join(module.__all__)}; got {name}={shown(value)}"
+            )
+        value = getattr(module, value)
+        value = value if module is _activations else value()
+    if value is not None and not callable(value):
+        raise ValueError(f"`{name}` must be a function or its name; got {name}={shown(value)}")
+    return cast(Function | None, value() if isinstance(value, type) else value)

@@ -1,0 +1,329 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Variable scopes and collections, eagerly, by the names and rules of TensorFlow 1."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+
+from backstride import _arguments, _backends, _named, initializers
+from backstride._arguments import shown
+from backstride._programs import AUTO_REUSE, GraphKeys, Reuse, VariableScope, stack
+from backstride._variables import Variable, check_same, current, plain
+
+# What TensorFlow allows in names: at the root, and inside a scope.
+_ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
+_INNER_NAME = re.compile(r"[A-Za-z0-9_.\\/>-]*")
+
+
+@contextmanager
+def variable_scope(
+    name_or_scope: str | VariableScope | None,
+    default_name: str | None = None,
+    reuse: Any = None,
+    initializer: Any = None,
+    regularizer: Any = None,
+    values: Any = None,
+) -> Iterator[VariableScope]:
+    """A scope around the names of variables, as `tf.variable_scope` documents it.
+
+    >>> import backstride
+    >>> with backstride.VariableStore(), backstride.variable_scope("decoder") as scope:
+    ...     weight = backstride.get_variable("weight", [3])
+    ...     scope.reuse_variables()
+    ...     same = backstride.get_variable("weight", [3])
+    >>> weight.name, same is weight
+    ('decoder/weight', True)
+
+    Args:
+        name_or_scope: a name, which nests in the current scope, or a scope object, whose full name is opened again.
+        default_name: the name to use where `name_or_scope` is None, with _1, _2, ... if it has been used here.
+        reuse: True if the variables must exist, `AUTO_REUSE` if they may; None and False leave it to the scopes
+            around.
+        initializer: for variables of the scope that bring none.
+        regularizer: for variables of the scope; layers add their own to it.
+        values: ignored.
+
+    Raises:
+        ValueError: neither name is given, `reuse` is none of the four, or a name has characters that TensorFlow
+            refuses.
+        TypeError: a name is of another type.
+    """
+    program = current()
+    outer, opened = program.scope, program.opened
+    check_reuse(reuse)
+    initializer = _named.initializer("initializer", initializer)
+    regularizer = _named.regularizer("regularizer", regularizer)
+    if name_or_scope is None:
+        if default_name is None:
+            raise ValueError("`name_or_scope` or `default_name` is required; both are None")
+        if reuse:
+            raise ValueError(f"`reuse` needs a `name_or_scope`; got reuse={reuse} and None")
+        name_or_scope = _unique(_checked("default_name", default_name))
+    if isinstance(name_or_scope, VariableScope):
+        parent, name = name_or_scope, name_or_scope.name
+    else:
+        parent, name = outer, outer.path(_checked("name_or_scope", name_or_scope))
+    scope = VariableScope(
+        name, reuse or parent.reuse, initializer or parent.initializer, regularizer or parent.regularizer, program
+    )
+    opened[name] += 1
+    before = opened.copy() if isinstance(name_or_scope, VariableScope) else None
+    program.scope = scope
+    try:
+        yield scope
+    finally:
+        program.scope = outer
+        if before is not None:
+            program.opened = before
+        else:
+            for inner in program.opened:
+                if inner.startswith(f"{name}/"):
+                    program.opened[inner] = 0
+
+
+def _checked(argument: str, name: Any) -> str:
+    if not isinstance(name, str):
+        raise TypeError(f"`{argument}` must be a string or a scope object; got {argument}={shown(name)}")
+    rule = _INNER_NAME if current().scope.name or not name else _ROOT_NAME
+    if not rule.fullmatch(name):
+        raise ValueError(
+            f"`{argument}` must be of letters, digits and _.\\/>-, at the root beginning with a letter, digit or '.'; "
+            f"got {argument}={shown(name)}"
+        )
+    return name
+
+
+def _unique(name: str) -> str:
+    """`name` if the current scope has not opened it yet, else the first free one of name_1, name_2, ..."""
+    program, candidate, number = current(), name, 0
+    while program.opened[program.scope.path(candidate)]:
+        number += 1
+        candidate = f"{name}_{number}"
+    return candidate
+
+
+def check_reuse(reuse: Any) -> Reuse:
+    """`reuse`, if it is one of the four values that it may have."""
+    if not any(reuse is legal for legal in (None, False, True, AUTO_REUSE)):
+        raise ValueError(f"`reuse` must be None, False, True or AUTO_REUSE; got reuse={shown(reuse)}")
+    return reuse  # type: ignore[no-any-return]
+
+
+def get_variable_scope() -> VariableScope:
+    """The current scope, as `tf.get_variable_scope` documents it.
+
+    >>> import backstride
+    >>> with backstride.variable_scope("a"), backstride.variable_scope("b"):
+    ...     backstride.get_variable_scope().name
+    'a/b'
+    """
+    return current().scope
+
+
+def get_variable(
+    name: str,
+    shape: Any = None,
+    dtype: Any = None,
+    initializer: Any = None,
+    regularizer: Any = None,
+    trainable: bool = True,
+    constraint: Any = None,
+) -> Variable:
+    """The variable of this name in the current scope, made if it does not exist, as `tf.get_variable` documents it.
+
+    >>> import backstride
+    >>> with backstride.VariableStore():
+    ...     backstride.get_variable("scale", [4], initializer=backstride.ones_initializer()).value
+    array([1., 1., 1., 1.], dtype=float32)
+
+    Args:
+        name: its name in the scope.
+        shape: ints. Must be left out if `initializer` is an array, and may be where the variable exists.
+        dtype: a NumPy dtype or its name; None is float32, or that of the array.
+        initializer: a function of (shape, dtype), the name of one of `initializers`, or an array of any supported
+            library, which decides what library the variable's arrays are of. None is the scope's, or else
+            glorot_uniform; zeros for integers.
+        regularizer: None, or a function from the value to a loss; None takes the scope's.
+        trainable: whether an optimizer is to change it.
+        constraint: None, or the function that `VariableStore.update` applies to updated values.
+
+    Returns:
+        A `Variable`.
+
+    Raises:
+        ValueError: it exists and the scope does not reuse; it does not and the scope reuses; its shape or dtype is
+            another one; shape and initializer don't fit.
+        TypeError: an argument is of the wrong type.
+    """
+    initial = plain(_named.initializer("initializer", initializer))
+    regularizer = _named.regularizer("regularizer", regularizer) or current().scope.regularizer
+    dtype = None if dtype is None else _dtype(dtype)
+    if initial is None or callable(initial):
+        shape = None if shape is None else _arguments.lengths("shape", shape)
+        dtype = np.dtype(np.float32) if dtype is None else dtype
+    else:
+        if shape is not None:
+            raise ValueError(f"`shape` must be left out where `initializer` is an array; got shape={shown(shape)}")
+        initial = _backends.of(initial).asarray("initializer", initial)
+        if dtype not in (None, initial.dtype):
+            raise ValueError(f"`dtype` is {dtype}, but the array given as `initializer` has {initial.dtype}")
+        shape, dtype = tuple(initial.shape), initial.dtype
+    return obtain(
+        name,
+        shape,
+        dtype,
+        initial,
+        trainable=trainable,
+        constraint=_named.constraint("constraint", constraint),
+        regularizers=(regularizer,) if regularizer else (),
+    )
+
+
+def obtain(
+    name: str,
+    shape: tuple[int, ...] | None,
+    dtype: Any,
+    initializer: Any,
+    *,
+    trainable: bool,
+    constraint: Callable[[Any], Any] | None,
+    regularizers: tuple[Callable[[Any], Any], ...],
+    like: Any = None,
+) -> Variable:
+    """The variable `name` of the current scope, by its rules of reuse; a new one holds an array like `like`."""
+    program = current()
+    scope = program.scope
+    full = scope.path(_checked("name", name))
+    if variable := program.variables.get(full):
+        if not scope.reuse:
+            raise ValueError(
+                f"the variable {full!r} already exists; to share it, use reuse=True or AUTO_REUSE in its scope, and "
+                f"to run a function again with fresh names, VariableStore.run"
+            )
+        check_same(full, variable.shape if shape is None else shape, dtype, variable)
+        return variable
+    if scope.reuse is True:
+        raise ValueError(f"the variable {full!r} does not exist, and reuse=True; AUTO_REUSE would make it")
+    if shape is None:
+        raise ValueError(f"`shape` is required to make the variable {full!r}")
+    if initializer is None:
+        initializer = scope.initializer
+    if initializer is None:
+        floating = dtype.kind in "fV"  # ml_dtypes' floats are V
+        initializer = initializers.glorot_uniform_initializer() if floating else initializers.zeros_initializer()
+
+    def initial() -> Any:
+        value = _initialize(full, initializer, shape, dtype) if callable(initializer) else initializer
+        template = value if like is None else like
+        return _backends.of(template).like(full, value, template)
+
+    return program.store.declare(program, full, shape, dtype, initial, bool(trainable), constraint, regularizers)
+
+
+def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Any:
+    """What `initializer` makes, called as TensorFlow calls it."""
+    try:
+        parameters = inspect.signature(initializer).parameters
+    except (TypeError, ValueError):  # some compiled functions have none to show
+        parameters = {}  # type: ignore[assignment]
+    extra = {"partition_info": None} if "partition_info" in parameters else {}
+    if parameters and "dtype" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+        raise TypeError(f"the initializer of {name!r} must take (shape, dtype); it takes ({', '.join(parameters)})")
+    value = initializer(list(shape), dtype=dtype, **extra)
+    if isinstance(value, list | tuple | int | float | np.generic):
+        value = np.asarray(value, dtype)
+    if tuple(value.shape) != shape:
+        raise ValueError(f"the initializer of {name!r} made shape {tuple(value.shape)}; it was asked for {shape}")
+    return value if value.dtype == dtype else value.astype(dtype)
+
+
+def _dtype(dtype: Any) -> Any:
+    try:
+        return np.dtype(dtype)
+    except TypeError:
+        raise TypeError(f"`dtype` must be a NumPy dtype or its name; got dtype={shown(dtype)}") from None
+
+
+def get_collection(key: str, scope: str | None = None) -> list[Any]:
+    """The entries of a collection, as `tf.get_collection` documents it; losses are computed now.
+
+    >>> import backstride
+    >>> backstride.get_collection("nothing was ever put here")
+    []
+
+    Args:
+        key: such as `GraphKeys.GLOBAL_VARIABLES`.
+        scope: None, or a pattern that the names of entries must match from their start.
+    """
+    return current().collection(key, scope)
+
+
+def add_to_collection(name: str, value: Any) -> None:
+    """Appends to a collection of one's own, as `tf.add_to_collection` documents it.
+
+    >>> import backstride
+    >>> with backstride.VariableStore():
+    ...     backstride.add_to_collection("outputs", 1)
+    ...     backstride.get_collection("outputs")
+    [1]
+    """
+    current().collect(name, value)
+
+
+def global_variables(scope: str | None = None) -> list[Variable]:
+    """All variables of the current program, in the order in which they were made; `scope` as in `get_collection`.
+
+    >>> import backstride
+    >>> with backstride.VariableStore():
+    ...     backstride.global_variables()
+    []
+    """
+    return get_collection(GraphKeys.GLOBAL_VARIABLES, scope)
+
+
+def trainable_variables(scope: str | None = None) -> list[Variable]:
+    """The trainable ones of them.
+
+    >>> import backstride
+    >>> with backstride.VariableStore():
+    ...     weight = backstride.get_variable("weight", [2])
+    ...     steps = backstride.get_variable("steps", [], "int64", trainable=False)
+    ...     backstride.trainable_variables()
+    [<Variable 'weight' shape=(2,) dtype=float32>]
+    """
+    return get_collection(GraphKeys.TRAINABLE_VARIABLES, scope)
+
+
+def reset_default_graph() -> None:
+    """Forgets every variable, name and loss of the current store, as `tf.reset_default_graph` does for a graph.
+
+    >>> import backstride
+    >>> backstride.reset_default_graph()
+    >>> backstride.global_variables()
+    []
+
+    Raises:
+        ValueError: a scope or a run is open.
+    """
+    program = current()
+    if program is not program.store.program or program.scope.name:
+        raise ValueError("reset_default_graph() must be called outside of scopes and runs")
+    inside = stack()
+    program.store.reset()
+    if inside:
+        inside[-1] = program.store.program
+
+
+def set_random_seed(seed: int | None) -> None:
+    """Starts the random numbers of the current store's initializers anew, as `tf.set_random_seed`.
+
+    >>> import backstride
+    >>> backstride.set_random_seed(0)
+    """
+    current().store.set_seed(None if seed is None else _arguments.integer("seed", seed))

@@ -1,0 +1,338 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Initializers under the names of TensorFlow 1: functions of (shape, dtype) that make a variable's first value.
+
+Their random numbers come from the current `VariableStore` (`set_random_seed`, `VariableStore(seed=...)`), or, for an
+initializer with a seed of its own, from that seed anew at every call. They are drawn in float64 and rounded once, so
+a seed makes the same values in every dtype, and not those of TensorFlow, whose generator is another one.
+
+>>> import backstride
+>>> backstride.constant_initializer(0.5)([2], "float64")
+array([0.5, 0.5])
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from backstride._variables import current
+
+__all__ = [
+    "bilinear",
+    "constant",
+    "glorot_normal",
+    "glorot_uniform",
+    "he_normal",
+    "he_uniform",
+    "icnr",
+    "lecun_normal",
+    "lecun_uniform",
+    "ones",
+    "random_normal",
+    "random_uniform",
+    "truncated_normal",
+    "variance_scaling",
+    "zeros",
+]
+
+# The standard deviation of a standard normal distribution cut at two of its own.
+_CUT_DEVIATION = 0.87962566103423978
+
+
+class Initializer:
+    """What all of them are: called with a shape and a dtype, they return an array."""
+
+    def __init__(self, dtype: Any = np.float32) -> None:
+        self.dtype = dtype
+
+    def __call__(self, shape: Sequence[int], dtype: Any = None, partition_info: Any = None) -> np.ndarray:
+        """An array of `shape`; a dtype of None is the initializer's own. `partition_info` is ignored."""
+        return np.asarray(self._values(tuple(shape))).astype(self.dtype if dtype is None else dtype)
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        raise NotImplementedError
+
+
+class _Random(Initializer):
+    def __init__(self, seed: int | None, dtype: Any) -> None:
+        super().__init__(dtype)
+        self._seed = seed
+
+    def _generator(self) -> np.random.Generator:
+        return current().store.random if self._seed is None else np.random.default_rng(self._seed)
+
+
+class zeros_initializer(Initializer):
+    """Zeros, as `tf.zeros_initializer`.
+
+    >>> import backstride
+    >>> backstride.zeros_initializer()([2])
+    array([0., 0.], dtype=float32)
+    """
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.zeros(shape)
+
+
+class ones_initializer(Initializer):
+    """Ones, as `tf.ones_initializer`.
+
+    >>> import backstride
+    >>> backstride.ones_initializer()([2])
+    array([1., 1.], dtype=float32)
+    """
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        return np.ones(shape)
+
+
+class constant_initializer(Initializer):
+    """One number everywhere, or a list of numbers row by row, the last one repeated, as `tf.constant_initializer`.
+
+    >>> import backstride
+    >>> backstride.constant_initializer([1, 2, 3, 4])([2, 2])
+    array([[1., 2.],
+           [3., 4.]], dtype=float32)
+
+    Raises:
+        ValueError: when called for a shape of fewer entries than `value`; with `verify_shape`, of another shape.
+    """
+
+    def __init__(self, value: Any = 0, dtype: Any = np.float32, verify_shape: bool = False) -> None:
+        super().__init__(dtype)
+        self._value, self._verify = np.asarray(value), verify_shape
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        value, size = self._value.ravel(), math.prod(shape)
+        if (self._verify and self._value.shape != shape) or value.size > size or (value.size == 0 and size):
+            raise ValueError(f"`value` of constant_initializer has shape {self._value.shape}; the variable has {shape}")
+        return np.append(value, np.repeat(value[-1:], size - value.size)).reshape(shape)
+
+
+class random_uniform_initializer(_Random):
+    """Uniform on [minval, maxval), as `tf.random_uniform_initializer`; a `maxval` of None is 1.
+
+    >>> import backstride
+    >>> backstride.random_uniform_initializer(-1, 1, seed=0)([2, 3]).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self, minval: float = 0.0, maxval: float | None = None, seed: int | None = None, dtype: Any = np.float32
+    ) -> None:
+        super().__init__(seed, dtype)
+        self._range = minval, 1.0 if maxval is None else maxval
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        return self._generator().uniform(*self._range, shape)
+
+
+class random_normal_initializer(_Random):
+    """Normal, as `tf.random_normal_initializer`.
+
+    >>> import backstride
+    >>> backstride.random_normal_initializer(stddev=0.02, seed=0)([2, 3]).shape
+    (2, 3)
+    """
+
+    def __init__(
+        self, mean: float = 0.0, stddev: float = 1.0, seed: int | None = None, dtype: Any = np.float32
+    ) -> None:
+        super().__init__(seed, dtype)
+        self._mean, self._stddev = mean, stddev
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        return self._mean + self._stddev * self._generator().standard_normal(shape)
+
+
+class truncated_normal_initializer(random_normal_initializer):
+    """Normal, drawn again while beyond two standard deviations, as `tf.truncated_normal_initializer`.
+
+    >>> import backstride
+    >>> bool(abs(backstride.truncated_normal_initializer(seed=0)([1000])).max() <= 2)
+    True
+    """
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        generator = self._generator()
+        values = generator.standard_normal(shape)
+        while (beyond := abs(values) > 2).any():
+            values[beyond] = generator.standard_normal(np.count_nonzero(beyond))
+        return self._mean + self._stddev * values
+
+
+class variance_scaling_initializer(_Random):
+    """Zero mean and the variance `scale / n`, as `tf.variance_scaling_initializer`.
+
+    n is the fan of `mode`: 'fan_in', 'fan_out', or 'fan_avg', their mean. As TensorFlow counts them, fan_in is the
+    product of all dimensions but the last, and fan_out of all but the one before the last; for the filters
+    `[*kernel, out_channels, in_channels]` of a transposed convolution fan_in so counts output channels.
+
+    >>> import backstride
+    >>> backstride.variance_scaling_initializer(2.0, "fan_avg", "uniform", seed=0)([3, 3, 8, 4]).shape
+    (3, 3, 8, 4)
+
+    Args:
+        scale: positive.
+        mode: 'fan_in', 'fan_out' or 'fan_avg'.
+        distribution: 'truncated_normal' (also 'normal'), 'untruncated_normal' or 'uniform'.
+        seed: of this initializer, or None.
+        dtype: of the arrays, where a call gives none.
+    """
+
+    def __init__(
+        self,
+        scale: float = 1.0,
+        mode: str = "fan_in",
+        distribution: str = "truncated_normal",
+        seed: int | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(seed, dtype)
+        if not scale > 0:
+            raise ValueError(f"`scale` must be positive; got scale={scale!r}")
+        if mode not in ("fan_in", "fan_out", "fan_avg"):
+            raise ValueError(f"`mode` must be 'fan_in', 'fan_out' or 'fan_avg'; got mode={mode!r}")
+        if distribution not in ("normal", "truncated_normal", "untruncated_normal", "uniform"):
+            raise ValueError(
+                f"`distribution` must be 'truncated_normal', 'untruncated_normal' or 'uniform'; "
+                f"got distribution={distribution!r}"
+            )
+        self._scale, self._mode, self._distribution = scale, mode, distribution
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        fan_in, fan_out = fans(shape)
+        fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self._mode]
+        deviation = math.sqrt(self._scale / max(1.0, fan))
+        distribution: Initializer
+        if self._distribution == "uniform":
+            limit = math.sqrt(3) * deviation
+            distribution = random_uniform_initializer(-limit, limit, self._seed)
+        elif self._distribution == "untruncated_normal":
+            distribution = random_normal_initializer(0.0, deviation, self._seed)
+        else:
+            distribution = truncated_normal_initializer(0.0, deviation / _CUT_DEVIATION, self._seed)
+        return distribution._values(shape)
+
+
+def fans(shape: tuple[int, ...]) -> tuple[int, int]:
+    """(fan_in, fan_out) of a filter as TensorFlow computes them; see `variance_scaling_initializer`."""
+    if len(shape) < 2:
+        return math.prod(shape), math.prod(shape)
+    *kernel, inputs, outputs = shape
+    return math.prod(kernel) * inputs, math.prod(kernel) * outputs
+
+
+def _scaled(scale: float, mode: str, distribution: str, name: str, words: str) -> type[variance_scaling_initializer]:
+    def __init__(self: Any, seed: int | None = None, dtype: Any = np.float32) -> None:
+        variance_scaling_initializer.__init__(self, scale, mode, distribution, seed, dtype)
+
+    document = f"""{words}: `variance_scaling_initializer({scale}, {mode!r}, {distribution!r})`.
+
+    >>> import backstride
+    >>> backstride.{name}(seed=0)([3, 3, 8, 4]).shape
+    (3, 3, 8, 4)
+    """
+    body = {"__init__": __init__, "__doc__": document, "__module__": __name__}
+    return type(name, (variance_scaling_initializer,), body)
+
+
+glorot_uniform_initializer = _scaled(1.0, "fan_avg", "uniform", "glorot_uniform_initializer", "Glorot's, uniform")
+glorot_normal_initializer = _scaled(1.0, "fan_avg", "truncated_normal", "glorot_normal_initializer", "Glorot's, normal")
+he_uniform_initializer = _scaled(2.0, "fan_in", "uniform", "he_uniform_initializer", "He's, uniform")
+he_normal_initializer = _scaled(2.0, "fan_in", "truncated_normal", "he_normal_initializer", "He's, normal")
+lecun_uniform_initializer = _scaled(1.0, "fan_in", "uniform", "lecun_uniform_initializer", "LeCun's, uniform")
+lecun_normal_initializer = _scaled(1.0, "fan_in", "truncated_normal", "lecun_normal_initializer", "LeCun's, normal")
+
+
+class bilinear_initializer(Initializer):
+    """Filters that enlarge every channel bilinearly, as FCN (Long, Shelhamer and Darrell, 2015) begins with.
+
+    For an enlargement by s take stride s and a kernel of 2 s - s % 2. Input channel n goes to output channel n;
+    between other channels there are zeros.
+
+    >>> import backstride
+    >>> backstride.bilinear_initializer()([4, 1, 1]).ravel()
+    array([0.25, 0.75, 0.75, 0.25], dtype=float32)
+    """
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        *kernel, outputs, inputs = _filter_shape("bilinear_initializer", shape)
+        taps = np.ones(())
+        for length in kernel:
+            half = (length + 1) // 2
+            taps = taps[..., None] * (1 - abs(np.arange(length) - (length - 1) / 2) / half)
+        return taps[..., None, None] * np.eye(outputs, inputs)
+
+
+class icnr_initializer(Initializer):
+    """Filters whose result is constant on every cell of the input, so that it begins without a checkerboard pattern.
+
+    After Aitken et al. (2017): all taps that fall on one cell of `strides` output pixels are equal, so that the
+    layer begins as a convolution whose result is enlarged by repetition.
+
+    >>> import backstride
+    >>> backstride.icnr_initializer(2, initializer=backstride.random_normal_initializer(seed=0))([4, 1, 1]).shape
+    (4, 1, 1)
+
+    Args:
+        strides: the layer's strides, an int or one per axis.
+        padding: the layer's padding, 'same' or 'valid'.
+        initializer: makes the filter of that convolution; None is he_normal.
+        dtype: of the arrays, where a call gives none.
+    """
+
+    def __init__(
+        self,
+        strides: int | Sequence[int],
+        padding: str = "same",
+        initializer: Callable[..., Any] | None = None,
+        dtype: Any = np.float32,
+    ) -> None:
+        super().__init__(dtype)
+        if padding.lower() not in ("same", "valid"):
+            raise ValueError(f"`padding` must be 'same' or 'valid'; got padding={padding!r}")
+        self._strides, self._same = strides, padding.lower() == "same"
+        self._initializer = he_normal_initializer() if initializer is None else initializer
+
+    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        *kernel, outputs, inputs = _filter_shape("icnr_initializer", shape)
+        strides = (self._strides,) * len(kernel) if isinstance(self._strides, int) else tuple(self._strides)
+        if len(strides) != len(kernel) or min(strides, default=1) < 1:
+            raise ValueError(f"`strides` must be positive, one per axis of {shape}; got strides={self._strides!r}")
+        # Tap k of input i lands on pixel i * stride + k - pad, in cell i + (k - pad) // stride.
+        cells = []
+        for length, stride in zip(kernel, strides, strict=True):
+            pad = max(length - stride, 0) // 2 if self._same else 0
+            cell = (np.arange(length) - pad) // stride
+            cells.append(cell - cell[:1])
+        base = self._initializer(
+            [int(cell[-1]) + 1 if cell.size else 0 for cell in cells] + [outputs, inputs], dtype=float
+        )
+        return np.asarray(base)[np.ix_(*cells)]
+
+
+def _filter_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    if len(shape) < 3:
+        raise ValueError(f"{name} makes filters [*kernel, out_channels, in_channels]; it was asked for shape {shape}")
+    return shape
+
+
+bilinear = bilinear_initializer
+constant = constant_initializer
+glorot_normal = glorot_normal_initializer
+glorot_uniform = glorot_uniform_initializer
+he_normal = he_normal_initializer
+he_uniform = he_uniform_initializer
+icnr = icnr_initializer
+lecun_normal = lecun_normal_initializer
+lecun_uniform = lecun_uniform_initializer
+ones = ones_initializer
+random_normal = random_normal_initializer
+random_uniform = random_uniform_initializer
+truncated_normal = truncated_normal_initializer
+variance_scaling = variance_scaling_initializer
+zeros = zeros_initializer

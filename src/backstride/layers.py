@@ -1,0 +1,351 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Transposed convolutions with variables: `tf.layers.conv2d_transpose`, and layers as objects.
+
+Variables belong to the current `VariableStore`, under the names that TensorFlow 1 gives them; see `variable_scope`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import numpy as np
+
+from backstride import _arguments, _named, _ops
+from backstride._arguments import Argument, Side, Window, shown
+from backstride._geometry import Geometry, Layer
+from backstride._programs import GraphKeys, Loss, VariableScope
+from backstride._scopes import check_reuse, obtain, variable_scope
+from backstride._variables import Variable, current
+from backstride.initializers import zeros_initializer
+from backstride.keras.backend import image_data_format
+
+__all__ = ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "conv2d_transpose"]
+
+_ZEROS = zeros_initializer()
+
+
+def conv2d_transpose(
+    inputs: Any,
+    filters: Any,
+    kernel_size: Any,
+    strides: Any = (1, 1),
+    padding: Any = "valid",
+    data_format: Any = "channels_last",
+    activation: Any = None,
+    use_bias: Any = True,
+    kernel_initializer: Any = None,
+    bias_initializer: Any = _ZEROS,
+    kernel_regularizer: Any = None,
+    bias_regularizer: Any = None,
+    activity_regularizer: Any = None,
+    kernel_constraint: Any = None,
+    bias_constraint: Any = None,
+    trainable: Any = True,
+    name: Any = None,
+    reuse: Any = None,
+) -> Any:
+    """The transposed convolution of `inputs` with variables, as `tf.layers.conv2d_transpose` documents it.
+
+    >>> import numpy as np, backstride
+    >>> image = np.ones((1, 16, 16, 3), np.float32)
+    >>> with backstride.VariableStore():
+    ...     result = backstride.layers.conv2d_transpose(image, 8, 4, strides=2, padding="same", name="up")
+    ...     [variable.name for variable in backstride.trainable_variables()]
+    ['up/kernel', 'up/bias']
+    >>> result.shape
+    (1, 32, 32, 8)
+
+    Args:
+        inputs: array `[batch, height, width, channels]`, or channels second for channels_first. Its dtype is that of
+            the variables and of the result.
+        filters: the number of output channels.
+        kernel_size: one or two ints.
+        strides: one or two ints.
+        padding: 'valid' or 'same', in any case. An axis of length I becomes I * stride long with 'same', and
+            I * stride + max(kernel_size - stride, 0) with 'valid'.
+        data_format: 'channels_last' or 'channels_first', in any case; None is `image_data_format()`.
+        activation: a function of the result, or a name such as 'relu'; None is linear.
+        use_bias: whether a bias is added.
+        kernel_initializer: a function of (shape, dtype) or the name of one of `initializers`. None is the scope's, or
+            else glorot_uniform.
+        bias_initializer: the same for the bias; None is no bias.
+        kernel_regularizer, bias_regularizer: functions from the variable's value to a loss, or names such as 'l2'.
+            The loss is in the collection REGULARIZATION_LOSSES once per variable.
+        activity_regularizer: a function from the layer's result to a loss, which is divided by the batch size and
+            collected at every call.
+        kernel_constraint, bias_constraint: functions from the updated value to an allowed one of its shape, which
+            `VariableStore.update` applies.
+        trainable: whether the variables are in TRAINABLE_VARIABLES.
+        name: the scope of the variables. None is conv2d_transpose, made unique in its scope.
+        reuse: None, False, True or AUTO_REUSE: whether the variables may or must exist.
+
+    Returns:
+        Array of the dtype of `inputs`, `activation(conv2d_transpose(inputs, kernel) + bias)`, where `kernel` has the
+        shape `[height, width, filters, channels]`.
+
+    Raises:
+        ValueError: an argument is not legal; a variable exists and may not, or does not and must, or has another
+            shape or dtype.
+        TypeError: an argument is of the wrong type.
+    """
+    layer = Conv2DTranspose(
+        filters,
+        kernel_size,
+        strides,
+        padding,
+        data_format,
+        activation,
+        use_bias,
+        kernel_initializer,
+        bias_initializer,
+        kernel_regularizer,
+        bias_regularizer,
+        activity_regularizer,
+        kernel_constraint,
+        bias_constraint,
+        trainable,
+        name,
+    )
+    return layer._in_scope(name, reuse)(inputs)
+
+
+class _ConvTranspose:
+    """The layers of one, two and three axes, which differ in `rank` and `default_name` alone."""
+
+    rank: ClassVar[int]
+    default_name: ClassVar[str]
+
+    def __init__(
+        self,
+        filters: Any,
+        kernel_size: Any,
+        strides: Any = 1,
+        padding: Any = "valid",
+        data_format: Any = "channels_last",
+        activation: Any = None,
+        use_bias: Any = True,
+        kernel_initializer: Any = None,
+        bias_initializer: Any = _ZEROS,
+        kernel_regularizer: Any = None,
+        bias_regularizer: Any = None,
+        activity_regularizer: Any = None,
+        kernel_constraint: Any = None,
+        bias_constraint: Any = None,
+        trainable: Any = True,
+        name: Any = None,
+    ) -> None:
+        self.filters = _arguments.filters(filters)
+        self.kernel_size = _arguments.layer_ints("kernel_size", kernel_size, self.rank)
+        self.strides = _arguments.layer_ints("strides", strides, self.rank)
+        self.padding = _lower(padding)
+        self.data_format = image_data_format() if data_format is None else _lower(data_format)
+        self._window = Window(
+            stride=self.strides,
+            dilation=(1,) * self.rank,
+            crop=_arguments.keras_crop(self.padding, self.rank),
+            channels_first=_arguments.keras_channels_first(self.data_format),
+            padding=padding,
+        )
+        self.activation = _named.activation("activation", activation)
+        self.kernel_initializer = _named.initializer("kernel_initializer", kernel_initializer)
+        self.bias_initializer = _named.initializer("bias_initializer", bias_initializer)
+        self.use_bias = bool(use_bias) and bias_initializer is not None
+        self.kernel_regularizer = _named.regularizer("kernel_regularizer", kernel_regularizer)
+        self.bias_regularizer = _named.regularizer("bias_regularizer", bias_regularizer)
+        self.activity_regularizer = _named.regularizer("activity_regularizer", activity_regularizer)
+        self.kernel_constraint = _named.constraint("kernel_constraint", kernel_constraint)
+        self.bias_constraint = _named.constraint("bias_constraint", bias_constraint)
+        self.trainable = bool(trainable)
+        if not isinstance(name, str | VariableScope | None):
+            raise TypeError(f"`name` must be a string or a scope object; got name={shown(name)}")
+        self.name = name
+        self.kernel: Variable | None = None
+        self.bias: Variable | None = None
+        self._scope: VariableScope | None = None
+        self._reuse: Any = None
+
+    def _in_scope(self, name: Any, reuse: Any) -> _ConvTranspose:
+        """The same layer, told as the function is where its variables are: exactly `name`, and whether they exist."""
+        self._reuse = check_reuse(reuse)
+        if name or self._reuse:
+            with variable_scope(name or self.default_name) as self._scope:
+                pass
+        return self
+
+    def build(self, input_shape: Any) -> None:
+        """Makes the variables, for inputs of this shape, of which the number of channels must be known, and float32.
+
+        Raises:
+            ValueError: it has another number of dimensions, or they exist already.
+        """
+        self._build(self._sized(input_shape)[-1], None)
+
+    def __call__(self, inputs: Any) -> Any:
+        """The layer's result; the first call makes the variables, for the channels and the dtype of `inputs`."""
+        return self.call(inputs)
+
+    def call(self, inputs: Any) -> Any:
+        """The same."""
+        (argument,) = _arguments.arrays(self.rank + 2, Argument("inputs", inputs))
+        source = _arguments.side(argument, self._window)
+        self._build(source.channels, argument.value)
+        assert self.kernel is not None
+        arrays = _arguments.arrays(self.rank + 2, argument, Argument("kernel", self.kernel))
+        inputs, kernel = (array.value for array in arrays)
+        result = _ops.derivative("output", self._geometry(source, arrays[1]), inputs, kernel)
+        if self.bias is not None:
+            channels = (1, -1, *(1,) * self.rank) if self._window.channels_first else (-1,)
+            result = result + self.bias.value.reshape(channels)
+        if self.activation is not None:
+            result = self.activation(result)
+        if self.activity_regularizer is not None:
+            self._collect_activity(result, source.batch)
+        return result
+
+    @property
+    def variables(self) -> list[Variable]:
+        """Kernel and bias, as far as there are any yet."""
+        return [variable for variable in (self.kernel, self.bias) if variable is not None]
+
+    @property
+    def trainable_variables(self) -> list[Variable]:
+        """The same, or none if the layer is not trainable."""
+        return [variable for variable in self.variables if variable.trainable]
+
+    def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
+        """The shape of the result for inputs of this shape; unknown dimensions are None in both."""
+        batch, *spatial, _ = self._sized(input_shape)
+        lengths = [None if length is None else self._output(n, length) for n, length in enumerate(spatial)]
+        if self._window.channels_first:
+            return batch, self.filters, *lengths
+        return batch, *lengths, self.filters
+
+    def _build(self, channels: Any, like: Any) -> None:
+        """Makes or finds the variables at the first call; at others, makes them known to the current program."""
+        if self.kernel is None:
+            self._make_variables(channels, like)
+        elif channels != self.kernel.shape[-1]:
+            raise ValueError(f"`inputs` has {channels} channels; the layer was built for {self.kernel.shape[-1]}")
+        for variable in self.variables:
+            if variable.store is current().store:
+                current().adopt(variable)
+
+    def _make_variables(self, channels: Any, like: Any) -> None:
+        if channels is None:
+            raise ValueError("the number of channels in `input_shape` must be known; it is None")
+        if self._scope is None:
+            base = self.name.name if isinstance(self.name, VariableScope) else self.name
+            with variable_scope(None, default_name=base or self.default_name) as self._scope:
+                pass
+        dtype = np.dtype(np.float32) if like is None else like.dtype
+        with variable_scope(self._scope, reuse=self._reuse) as scope:
+            kernel = obtain(
+                "kernel",
+                (*self.kernel_size, self.filters, channels),
+                dtype,
+                self.kernel_initializer,
+                trainable=self.trainable,
+                constraint=self.kernel_constraint,
+                regularizers=_present(scope.regularizer, self.kernel_regularizer),
+                like=like,
+            )
+            bias = None
+            if self.use_bias:
+                bias = obtain(
+                    "bias",
+                    (self.filters,),
+                    dtype,
+                    self.bias_initializer,
+                    trainable=self.trainable,
+                    constraint=self.bias_constraint,
+                    regularizers=_present(scope.regularizer, self.bias_regularizer),
+                    like=like,
+                )
+        self.kernel, self.bias = kernel, bias
+
+    def _collect_activity(self, result: Any, batch: int) -> None:
+        assert self.activity_regularizer is not None and self._scope is not None
+        loss = self.activity_regularizer(result)
+        if loss is None:
+            raise ValueError("`activity_regularizer` must return a loss; it returned None")
+        mean = loss / batch if batch else loss * float("nan")
+        entry = Loss(f"{self._scope.name}/ActivityRegularizer", lambda: mean)
+        current().collect(GraphKeys.REGULARIZATION_LOSSES, entry)
+
+    def _geometry(self, source: Side, kernel: Argument) -> Geometry:
+        lengths = tuple(self._output(n, length) for n, length in enumerate(source.lengths))
+        result = Side("result", source.batch, lengths, self.filters)
+        return _arguments.resolve(self._window, source, kernel, result)
+
+    def _output(self, n: int, length: int) -> int:
+        layer = Layer(self.kernel_size, self._window.stride, self._window.dilation, self._window.crop)
+        return layer.chosen_output(n, length)
+
+    def _sized(self, input_shape: Any) -> Sequence[Any]:
+        """A shape of inputs, with None where it is unknown, channels last."""
+        lengths = _arguments.entries("input_shape", input_shape)
+        if len(lengths) != self.rank + 2:
+            raise ValueError(f"`input_shape` must have {self.rank + 2} entries; got input_shape={shown(input_shape)}")
+        known = [None if length is None else _arguments.integer("input_shape", length) for length in lengths]
+        if any(length is not None and length < 0 for length in known):
+            raise ValueError(f"the entries of `input_shape` must be at least 0; got input_shape={shown(input_shape)}")
+        return _arguments.channels_last(known) if self._window.channels_first else known
+
+
+class Conv1DTranspose(_ConvTranspose):
+    """The layer of one axis; see `Conv2DTranspose`.
+
+    >>> import numpy as np, backstride
+    >>> layer = backstride.layers.Conv1DTranspose(filters=2, kernel_size=4, strides=2, padding="same")
+    >>> with backstride.VariableStore():
+    ...     layer(np.ones((1, 100, 8), np.float32)).shape
+    (1, 200, 2)
+    """
+
+    rank = 1
+    default_name = "conv1d_transpose"
+
+
+class Conv2DTranspose(_ConvTranspose):
+    """`conv2d_transpose` as an object, as `tf.layers.Conv2DTranspose` documents it.
+
+    It takes the arguments of the function, without `inputs` and `reuse`; every call shares its variables. A name is
+    made unique in its scope.
+
+    >>> import numpy as np, backstride
+    >>> layer = backstride.layers.Conv2DTranspose(8, 4, strides=2, padding="same", activation="relu")
+    >>> layer.compute_output_shape((None, 16, 16, 3))
+    (None, 32, 32, 8)
+    >>> with backstride.VariableStore():
+    ...     layer(np.ones((1, 16, 16, 3), np.float32)).shape
+    (1, 32, 32, 8)
+    >>> layer.variables
+    [<Variable 'conv2d_transpose/kernel' shape=(4, 4, 8, 3) dtype=float32>,
+     <Variable 'conv2d_transpose/bias' shape=(8,) dtype=float32>]
+    """
+
+    rank = 2
+    default_name = "conv2d_transpose"
+
+
+class Conv3DTranspose(_ConvTranspose):
+    """The layer of three axes; see `Conv2DTranspose`.
+
+    >>> import numpy as np, backstride
+    >>> layer = backstride.layers.Conv3DTranspose(filters=2, kernel_size=2, strides=2)
+    >>> with backstride.VariableStore():
+    ...     layer(np.ones((1, 4, 4, 4, 8), np.float32)).shape
+    (1, 8, 8, 8, 2)
+    """
+
+    rank = 3
+    default_name = "conv3d_transpose"
+
+
+def _lower(value: Any) -> Any:
+    return value.lower() if isinstance(value, str) else value
+
+
+def _present(*functions: Any) -> tuple[Any, ...]:
+    return tuple(function for function in functions if function is not None)
