@@ -62,6 +62,21 @@ def test_examples_of_functions(name: str) -> None:
     run(test)
 
 
+def classes() -> dict[str, type]:
+    """Every public class, by its own name."""
+    found = [getattr(module, name) for module in modules() for name in getattr(module, "__all__", [])]
+    return {item.__qualname__: item for item in found if inspect.isclass(item)}
+
+
+@pytest.mark.parametrize("name", classes())
+def test_examples_of_classes(name: str) -> None:
+    """Its own and its methods'; every class has one, but for what a function returns."""
+    tests = [test for test in doctest.DocTestFinder().find(classes()[name], name, globs={}) if test.examples]
+    assert tests or name in ("Run", "Variable", "VariableScope")
+    for test in tests:
+        run(test)
+
+
 @pytest.mark.parametrize("module", modules(), ids=lambda module: module.__name__)
 def test_examples_of_modules(module: ModuleType) -> None:
     assert module.__doc__

@@ -70,6 +70,10 @@ def relu6(features: Any, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.relu6([-1.0, 2.0, 8.0])
     array([0., 2., 6.], dtype=float32)
+
+    Args:
+        features: array of any real dtype.
+        name: ignored.
     """
     x, backend = _array(features, "biuf")
     return backend.namespace.where(x >= 6, 6, backend.leaky_relu(x, 0)).astype(x.dtype)
@@ -81,6 +85,10 @@ def elu(features: Any, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.elu([-1.0, 2.0]).round(4)
     array([-0.6321,  2.    ], dtype=float32)
+
+    Args:
+        features: array of floats.
+        name: ignored.
     """
     x, backend = _array(features)
     xp = backend.namespace
@@ -93,6 +101,10 @@ def selu(features: Any, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.selu([-1.0, 2.0]).round(4)
     array([-1.1113,  2.1014], dtype=float32)
+
+    Args:
+        features: array of floats.
+        name: ignored.
     """
     x, backend = _array(features)
     xp = backend.namespace
@@ -100,11 +112,16 @@ def selu(features: Any, name: Any = None) -> Any:
 
 
 def gelu(features: Any, approximate: bool = False, name: Any = None) -> Any:
-    """`x * P(N <= x)` for a standard normal N, as `tf.nn.gelu`; with `approximate`, by a tanh.
+    """`x * P(N <= x)` for a standard normal N, as `tf.nn.gelu`; or, if `approximate`, near it.
 
     >>> import backstride
     >>> backstride.nn.gelu([-1.0, 2.0]).round(4)
     array([-0.1587,  1.9545], dtype=float32)
+
+    Args:
+        features: array of floats.
+        approximate: whether to compute with a tanh, which is within 0.0005 of it.
+        name: ignored.
     """
     x, backend = _array(features)
     if approximate:
@@ -118,6 +135,10 @@ def softplus(features: Any, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.softplus([-1.0, 2.0]).round(4)
     array([0.3133, 2.1269], dtype=float32)
+
+    Args:
+        features: array of floats.
+        name: ignored.
     """
     x, backend = _array(features)
     return backend.namespace.logaddexp(x, backend.namespace.zeros((), x.dtype))
@@ -129,6 +150,10 @@ def softsign(features: Any, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.softsign([-1.0, 3.0])
     array([-0.5 ,  0.75], dtype=float32)
+
+    Args:
+        features: array of floats.
+        name: ignored.
     """
     x, backend = _array(features)
     return x / (1 + backend.namespace.abs(x))
@@ -140,6 +165,10 @@ def sigmoid(x: Any, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.sigmoid([-1.0, 0.0, 200.0]).round(4)
     array([0.2689, 0.5   , 1.    ], dtype=float32)
+
+    Args:
+        x: array of floats.
+        name: ignored.
     """
     x, backend = _array(x)
     return backend.namespace.exp(-softplus(-x))
@@ -151,6 +180,10 @@ def tanh(x: Any, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.tanh([-1.0, 0.0]).round(4)
     array([-0.7616,  0.    ], dtype=float32)
+
+    Args:
+        x: array of floats.
+        name: ignored.
     """
     x, backend = _array(x)
     return backend.namespace.tanh(x)
@@ -162,6 +195,10 @@ def silu(features: Any, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.silu([-1.0, 2.0]).round(4)
     array([-0.2689,  1.7616], dtype=float32)
+
+    Args:
+        features: array of floats.
+        name: ignored.
     """
     x, _ = _array(features)
     return x * sigmoid(x)
@@ -176,6 +213,10 @@ def mish(features: Any, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.mish([-1.0, 2.0]).round(4)
     array([-0.3034,  1.944 ], dtype=float32)
+
+    Args:
+        features: array of floats.
+        name: ignored.
     """
     x, _ = _array(features)
     return x * tanh(softplus(x))
@@ -187,6 +228,9 @@ def hard_sigmoid(x: Any) -> Any:
     >>> import backstride
     >>> backstride.nn.hard_sigmoid([-9.0, 1.0]).round(4)
     array([0. , 0.7], dtype=float32)
+
+    Args:
+        x: array of floats.
     """
     x, backend = _array(x)
     return backend.namespace.clip(0.2 * x + 0.5, 0, 1)
@@ -198,6 +242,9 @@ def exponential(x: Any) -> Any:
     >>> import backstride
     >>> backstride.nn.exponential([0.0])
     array([1.], dtype=float32)
+
+    Args:
+        x: array of floats.
     """
     x, backend = _array(x)
     return backend.namespace.exp(x)
@@ -209,6 +256,9 @@ def linear(x: Any) -> Any:
     >>> import backstride
     >>> backstride.nn.linear([1.0])
     [1.0]
+
+    Args:
+        x: anything.
     """
     return x
 
@@ -219,6 +269,11 @@ def softmax(logits: Any, axis: int = -1, name: Any = None) -> Any:
     >>> import backstride
     >>> backstride.nn.softmax([0.0, 0.0])
     array([0.5, 0.5], dtype=float32)
+
+    Args:
+        logits: array of floats.
+        axis: along which results sum to 1.
+        name: ignored.
     """
     x, backend = _array(logits)
     xp = backend.namespace

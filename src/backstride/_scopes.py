@@ -265,24 +265,31 @@ def get_collection(key: str, scope: str | None = None) -> list[Any]:
 
 
 def add_to_collection(name: str, value: Any) -> None:
-    """Appends to a collection of one's own, as `tf.add_to_collection` documents it.
+    """Appends to a collection, as `tf.add_to_collection` documents it.
 
     >>> import backstride
     >>> with backstride.VariableStore():
     ...     backstride.add_to_collection("outputs", 1)
     ...     backstride.get_collection("outputs")
     [1]
+
+    Args:
+        name: the collection.
+        value: anything.
     """
     current().collect(name, value)
 
 
 def global_variables(scope: str | None = None) -> list[Variable]:
-    """All variables of the current program, in the order in which they were made; `scope` as in `get_collection`.
+    """All variables of the current program, in the order of their making.
 
     >>> import backstride
     >>> with backstride.VariableStore():
     ...     backstride.global_variables()
     []
+
+    Args:
+        scope: as in `get_collection`.
     """
     return get_collection(GraphKeys.GLOBAL_VARIABLES, scope)
 
@@ -296,6 +303,9 @@ def trainable_variables(scope: str | None = None) -> list[Variable]:
     ...     steps = backstride.get_variable("steps", [], "int64", trainable=False)
     ...     backstride.trainable_variables()
     [<Variable 'weight' shape=(2,) dtype=float32>]
+
+    Args:
+        scope: as in `get_collection`.
     """
     return get_collection(GraphKeys.TRAINABLE_VARIABLES, scope)
 
@@ -325,5 +335,8 @@ def set_random_seed(seed: int | None) -> None:
 
     >>> import backstride
     >>> backstride.set_random_seed(0)
+
+    Args:
+        seed: an int, or None for numbers that differ every time.
     """
     current().store.set_seed(None if seed is None else _arguments.integer("seed", seed))

@@ -32,16 +32,25 @@ def max_norm(max_value: float = 2, axis: Axis = 0) -> Constraint:
     >>> import backstride
     >>> backstride.constraints.max_norm(1.0)([3.0, 4.0]).round(4)
     array([0.6, 0.8], dtype=float32)
+
+    Args:
+        max_value: the largest norm that stays.
+        axis: an int or ints: along which norms are taken.
     """
     return _scaled(axis, lambda xp, norms: xp.clip(norms, 0, max_value))
 
 
 def min_max_norm(min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Axis = 0) -> Constraint:
-    """Norms moved towards the range from `min_value` to `max_value`, by the share `rate` of the way.
+    """Norms from `min_value` to `max_value`: vectors beyond are scaled.
 
     >>> import backstride
     >>> backstride.constraints.min_max_norm(10.0, 20.0, rate=0.5)([3.0, 4.0]).round(4)
     array([4.5, 6. ], dtype=float32)
+
+    Args:
+        min_value, max_value: the range of norms.
+        rate: the share of the way that a norm outside the range is moved towards it.
+        axis: an int or ints: along which norms are taken.
     """
     return _scaled(axis, lambda xp, norms: rate * xp.clip(norms, min_value, max_value) + (1 - rate) * norms)
 
@@ -67,6 +76,9 @@ def unit_norm(axis: Axis = 0) -> Constraint:
     >>> import backstride
     >>> backstride.constraints.unit_norm()([3.0, 4.0]).round(4)
     array([0.6, 0.8], dtype=float32)
+
+    Args:
+        axis: an int or ints: along which norms are taken.
     """
     return _scaled(axis, lambda xp, norms: xp.ones_like(norms))
 

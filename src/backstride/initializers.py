@@ -309,10 +309,10 @@ class icnr_initializer(Initializer):
             pad = max(length - stride, 0) // 2 if self._same else 0
             cell = (np.arange(length) - pad) // stride
             cells.append(cell - cell[:1])
-        base = self._initializer(
-            [int(cell[-1]) + 1 if cell.size else 0 for cell in cells] + [outputs, inputs], dtype=float
-        )
-        return np.asarray(base)[np.ix_(*cells)]
+        counts = [int(cell[-1]) + 1 if cell.size else 0 for cell in cells]
+        base = np.asarray(self._initializer([*counts, outputs, inputs], dtype=np.float64))
+        values: np.ndarray = base[np.ix_(*cells)]
+        return values
 
 
 def _filter_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -28,12 +28,16 @@ def get_regularization_losses(scope: str | None = None) -> list[Any]:
 
 
 def get_regularization_loss(scope: str | None = None, name: str | None = None) -> Any:
-    """Their sum; 0.0 if there are none. `name` is ignored.
+    """Their sum; 0.0 if there are none.
 
     >>> import backstride
     >>> with backstride.VariableStore():
     ...     backstride.losses.get_regularization_loss()
     0.0
+
+    Args:
+        scope: as in `get_regularization_losses`.
+        name: ignored.
     """
     losses = get_regularization_losses(scope)
     return sum(losses[1:], start=losses[0]) if losses else 0.0

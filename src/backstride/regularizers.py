@@ -25,6 +25,9 @@ def l1(l: float = 0.01) -> Regularizer:  # noqa: E741
     >>> import backstride
     >>> float(backstride.regularizers.l1(0.5)([1.0, -2.0]))
     1.5
+
+    Args:
+        l: the factor.
     """
     return l1_l2(l, 0.0)
 
@@ -35,6 +38,9 @@ def l2(l: float = 0.01) -> Regularizer:  # noqa: E741
     >>> import backstride
     >>> float(backstride.regularizers.l2(0.5)([1.0, -2.0]))
     2.5
+
+    Args:
+        l: the factor.
     """
     return l1_l2(0.0, l)
 
@@ -45,6 +51,9 @@ def l1_l2(l1: float = 0.01, l2: float = 0.01) -> Regularizer:
     >>> import backstride
     >>> float(backstride.regularizers.l1_l2(0.5, 0.5)([1.0, -2.0]))
     4.0
+
+    Args:
+        l1, l2: the factors.
     """
 
     def regularizer(x: Any) -> Any:
