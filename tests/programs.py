@@ -4,6 +4,8 @@
 A program is a list of steps, each a dict whose first key says what to do, and holds keyword arguments:
 
     {"layer": {...}}                      a call of layers.conv2d_transpose
+    {"make": {...}}                       makes a layers.Conv2DTranspose
+    {"call": {"made": 0, "inputs": ...}}  calls the first that was made
     {"get": {...}}                        a call of get_variable
     {"open": {...}, "body": [step, ...]}  the body inside a variable_scope; with "through": True, an error
                                           in the body leaves the scope as well, and the program goes on after it
@@ -93,6 +95,7 @@ class Interpreter:
         self.world = world
         self.named = _named(world)
         self.scopes = [world.api.get_variable_scope()]
+        self.made: list[Any] = []
         self.events: list[Any] = []
 
     def body(self, steps: Program, through: bool) -> None:
@@ -125,6 +128,10 @@ class Interpreter:
                 self.events.append({"variable": _name(api.get_variable(**arguments))})
             case "layer":
                 self.events.append({"output": api.layers.conv2d_transpose(**arguments)})
+            case "make":
+                self.made.append(api.layers.Conv2DTranspose(**arguments))
+            case "call":
+                self.events.append({"output": self.made[arguments["made"]](arguments["inputs"])})
 
     def _value(self, value: Any) -> Any:
         match value:
@@ -207,7 +214,7 @@ def _named(world: World) -> dict[str, Any]:
     return {
         "@AUTO_REUSE": world.api.AUTO_REUSE,
         "@rising": lambda shape, dtype=None: integers(shape, dtype),
-        "@shifted": lambda shape, dtype=None, partition_info=None: integers(shape, dtype, 3),
+        "@shifted": lambda shape, dtype, partition_info: integers(shape + [], dtype, 3),  # `shape` is a list
         "@too long": lambda shape, dtype=None: integers([*shape, 2], dtype),
         "@without dtype": lambda shape: integers(shape, "float32"),
         "@sum": total,

@@ -60,6 +60,16 @@ DIFFERENCES = [
         {"filters": "two"},
     ),
     Difference(
+        "filters=None is refused where it is given; TensorFlow's layer object refuses it at the first call",
+        lambda call: call["filters"] is None,
+        {"filters": 0},
+    ),
+    Difference(
+        "so is a name of a wrong type",
+        lambda call: isinstance(call.get("name"), int),
+        {"filters": "two"},
+    ),
+    Difference(
         "padding=None is a wrong value: ValueError; TensorFlow raises AttributeError",
         lambda call: call.get("padding", "") is None,
         {"padding": "full"},
@@ -76,7 +86,7 @@ def _replaced(program: Program) -> Program:
     return [
         step
         | ({"body": _replaced(step["body"])} if "body" in step else {})
-        | ({"layer": _replaced_call(step["layer"])} if "layer" in step else {})
+        | {kind: _replaced_call(step[kind]) for kind in ("layer", "make") if kind in step}
         for step in program
     ]
 
