@@ -6,6 +6,8 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
+
 from backstride import _backends
 from backstride._arguments import shown
 from backstride._variables import plain
@@ -76,7 +78,7 @@ def relu6(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features, "biuf")
-    return backend.namespace.where(x >= 6, 6, backend.leaky_relu(x, 0)).astype(x.dtype)
+    return backend.namespace.clip(x, x.dtype.type(0), x.dtype.type(6))
 
 
 def elu(features: Any, name: Any = None) -> Any:
@@ -91,8 +93,7 @@ def elu(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
-    xp = backend.namespace
-    return xp.where(x > 0, x, xp.expm1(xp.where(x > 0, 0, x)))
+    return backend.elu(x, 1)
 
 
 def selu(features: Any, name: Any = None) -> Any:
@@ -107,8 +108,7 @@ def selu(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
-    xp = backend.namespace
-    return _SELU_SCALE * xp.where(x > 0, x, _SELU_ALPHA * xp.expm1(xp.where(x > 0, 0, x)))
+    return x.dtype.type(_SELU_SCALE) * backend.elu(x, _SELU_ALPHA)
 
 
 def gelu(features: Any, approximate: bool = False, name: Any = None) -> Any:
@@ -124,9 +124,11 @@ def gelu(features: Any, approximate: bool = False, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
+    real = x.dtype.type
     if approximate:
-        return 0.5 * x * (1 + backend.namespace.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x * x * x)))
-    return 0.5 * x * backend.erfc(x * -math.sqrt(0.5))
+        inner = real(math.sqrt(2 / math.pi)) * (x + real(0.044715) * x * x * x)
+        return real(0.5) * x * (1 + backend.namespace.tanh(inner))
+    return real(0.5) * x * backend.erfc(real(-math.sqrt(0.5)) * x)
 
 
 def softplus(features: Any, name: Any = None) -> Any:
@@ -141,7 +143,8 @@ def softplus(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
-    return backend.namespace.logaddexp(x, backend.namespace.zeros((), x.dtype))
+    with np.errstate(invalid="ignore"):
+        return backend.namespace.logaddexp(x, backend.namespace.zeros((), x.dtype))
 
 
 def softsign(features: Any, name: Any = None) -> Any:
@@ -233,7 +236,8 @@ def hard_sigmoid(x: Any) -> Any:
         x: array of floats.
     """
     x, backend = _array(x)
-    return backend.namespace.clip(0.2 * x + 0.5, 0, 1)
+    real = x.dtype.type
+    return backend.namespace.clip(real(0.2) * x + real(0.5), real(0), real(1))
 
 
 def exponential(x: Any) -> Any:
@@ -247,7 +251,8 @@ def exponential(x: Any) -> Any:
         x: array of floats.
     """
     x, backend = _array(x)
-    return backend.namespace.exp(x)
+    with np.errstate(over="ignore"):
+        return backend.namespace.exp(x)
 
 
 def linear(x: Any) -> Any:

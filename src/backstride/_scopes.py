@@ -50,9 +50,8 @@ def variable_scope(
         values: ignored.
 
     Raises:
-        ValueError: neither name is given, `reuse` is none of the four, or a name has characters that TensorFlow
-            refuses.
-        TypeError: a name is of another type.
+        ValueError: `reuse` is none of the four, or a name has characters that TensorFlow refuses.
+        TypeError: neither name is given, or a name is of another type.
     """
     program = current()
     outer, opened = program.scope, program.opened
@@ -61,7 +60,7 @@ def variable_scope(
     regularizer = _named.regularizer("regularizer", regularizer)
     if name_or_scope is None:
         if default_name is None:
-            raise ValueError("`name_or_scope` or `default_name` is required; both are None")
+            raise TypeError("`name_or_scope` or `default_name` is required; both are None")
         if reuse:
             raise ValueError(f"`reuse` needs a `name_or_scope`; got reuse={reuse} and None")
         name_or_scope = _unique(_checked("default_name", default_name))
@@ -171,9 +170,9 @@ def get_variable(
         if shape is not None:
             raise ValueError(f"`shape` must be left out where `initializer` is an array; got shape={shown(shape)}")
         initial = _backends.of(initial).asarray("initializer", initial)
-        if dtype not in (None, initial.dtype):
+        if dtype is not None and dtype != initial.dtype:
             raise ValueError(f"`dtype` is {dtype}, but the array given as `initializer` has {initial.dtype}")
-        shape, dtype = tuple(initial.shape), initial.dtype
+        dtype = initial.dtype
     return obtain(
         name,
         shape,
@@ -211,7 +210,9 @@ def obtain(
     if scope.reuse is True:
         raise ValueError(f"the variable {full!r} does not exist, and reuse=True; AUTO_REUSE would make it")
     if shape is None:
-        raise ValueError(f"`shape` is required to make the variable {full!r}")
+        if initializer is None or callable(initializer):
+            raise ValueError(f"`shape` is required to make the variable {full!r}")
+        shape = tuple(initializer.shape)
     if initializer is None:
         initializer = scope.initializer
     if initializer is None:

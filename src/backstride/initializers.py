@@ -106,6 +106,8 @@ class constant_initializer(Initializer):
         self._value, self._verify = np.asarray(value), verify_shape
 
     def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+        if self._value.ndim == 0 and not self._verify:
+            return np.full(shape, self._value)
         value, size = self._value.ravel(), math.prod(shape)
         if (self._verify and self._value.shape != shape) or value.size > size or (value.size == 0 and size):
             raise ValueError(f"`value` of constant_initializer has shape {self._value.shape}; the variable has {shape}")
@@ -269,50 +271,44 @@ class bilinear_initializer(Initializer):
 
 
 class icnr_initializer(Initializer):
-    """Filters whose result is constant on every cell of the input, so that it begins without a checkerboard pattern.
+    """Filters whose result is an image enlarged by repetition, so that it begins without a checkerboard pattern.
 
-    After Aitken et al. (2017): all taps that fall on one cell of `strides` output pixels are equal, so that the
-    layer begins as a convolution whose result is enlarged by repetition.
+    After Aitken et al. (2017), "Checkerboard artifact free sub-pixel convolution": tap k is tap `k // stride` of a
+    smaller filter, so that all pixels of a cell of `strides` see the same weights. The taps left over where the
+    kernel is not a multiple of the stride begin at zero. With 'same' padding the cells begin where the crop ends.
 
     >>> import backstride
-    >>> backstride.icnr_initializer(2, initializer=backstride.random_normal_initializer(seed=0))([4, 1, 1]).shape
-    (4, 1, 1)
+    >>> random = backstride.random_normal_initializer(seed=0)
+    >>> backstride.icnr_initializer(2, initializer=random)([5, 1, 1]).ravel().round(2)
+    array([ 0.13,  0.13, -0.13, -0.13,  0.  ], dtype=float32)
 
     Args:
         strides: the layer's strides, an int or one per axis.
-        padding: the layer's padding, 'same' or 'valid'.
-        initializer: makes the filter of that convolution; None is he_normal.
+        initializer: makes the smaller filter; None is he_normal.
         dtype: of the arrays, where a call gives none.
     """
 
     def __init__(
         self,
         strides: int | Sequence[int],
-        padding: str = "same",
         initializer: Callable[..., Any] | None = None,
         dtype: Any = np.float32,
     ) -> None:
         super().__init__(dtype)
-        if padding.lower() not in ("same", "valid"):
-            raise ValueError(f"`padding` must be 'same' or 'valid'; got padding={padding!r}")
-        self._strides, self._same = strides, padding.lower() == "same"
+        self._strides = strides
         self._initializer = he_normal_initializer() if initializer is None else initializer
 
     def _values(self, shape: tuple[int, ...]) -> np.ndarray:
         *kernel, outputs, inputs = _filter_shape("icnr_initializer", shape)
         strides = (self._strides,) * len(kernel) if isinstance(self._strides, int) else tuple(self._strides)
-        if len(strides) != len(kernel) or min(strides, default=1) < 1:
+        if len(strides) != len(kernel) or min(strides) < 1:
             raise ValueError(f"`strides` must be positive, one per axis of {shape}; got strides={self._strides!r}")
-        # Tap k of input i lands on pixel i * stride + k - pad, in cell i + (k - pad) // stride.
-        cells = []
-        for length, stride in zip(kernel, strides, strict=True):
-            pad = max(length - stride, 0) // 2 if self._same else 0
-            cell = (np.arange(length) - pad) // stride
-            cells.append(cell - cell[:1])
-        counts = [int(cell[-1]) + 1 if cell.size else 0 for cell in cells]
-        base = np.asarray(self._initializer([*counts, outputs, inputs], dtype=np.float64))
-        values: np.ndarray = base[np.ix_(*cells)]
-        return values
+        whole = [max(length // stride, min(length, 1)) for length, stride in zip(kernel, strides, strict=True)]
+        values = np.asarray(self._initializer([*whole, outputs, inputs], dtype=np.float64))
+        for axis, (length, stride) in enumerate(zip(kernel, strides, strict=True)):
+            values = values.repeat(stride, axis=axis).take(range(min(length, whole[axis] * stride)), axis=axis)
+        missing = [(0, length - held) for length, held in zip(shape, values.shape, strict=True)]
+        return np.pad(values, missing)
 
 
 def _filter_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

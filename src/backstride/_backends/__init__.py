@@ -31,6 +31,9 @@ class Backend(Protocol):
     def leaky_relu(self, x: Any, alpha: float) -> Any:
         """`x` where it is positive, elsewhere `alpha * x`, or 0 if `alpha` is 0; the derivative at 0 is `alpha`."""
 
+    def elu(self, x: Any, alpha: float) -> Any:
+        """`x` where it is positive, elsewhere `alpha * expm1(x)`; the derivative at 0 is 1."""
+
     def erfc(self, x: Any) -> Any:
         """The complementary error function."""
 

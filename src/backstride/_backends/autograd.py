@@ -76,17 +76,23 @@ defjvp(_slope, None)
 defvjp(leaky_relu, lambda result, x, alpha: lambda cotangent: cotangent * _slope(x, alpha))
 defjvp(leaky_relu, lambda tangent, result, x, alpha: tangent * _slope(x, alpha))
 
+elu = primitive(numpy.elu)
+
+
+def _elu_slope(x: Any, alpha: float) -> Any:
+    negative = _slope(-x, 0)
+    return 1 - negative + x.dtype.type(alpha) * negative * namespace.exp(-leaky_relu(-x, 0))
+
+
+defvjp(elu, lambda result, x, alpha: lambda cotangent: cotangent * _elu_slope(x, alpha))
+defjvp(elu, lambda tangent, result, x, alpha: tangent * _elu_slope(x, alpha))
+
 erfc = primitive(numpy.erfc)
 _BELL = -2 / math.sqrt(math.pi)
 defvjp(erfc, lambda result, x: lambda cotangent: cotangent * (_BELL * namespace.exp(-(x * x))))
 defjvp(erfc, lambda tangent, result, x: tangent * (_BELL * namespace.exp(-(x * x))))
 
 
-def like(name: str, value: Any, template: Any) -> np.ndarray:
-    """See `backstride._backends.Backend`. A variable holds NumPy arrays; only a run is given boxes."""
-    if isinstance(value, Box):
-        raise TypeError(f"the variable {name!r} can't hold an array under autograd; give it as `values` to a run")
-    return numpy.like(name, value, template)
-
-
+# A variable holds NumPy arrays; boxes are only given to runs.
+like = numpy.like
 to_numpy = numpy.to_numpy
