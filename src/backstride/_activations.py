@@ -78,7 +78,7 @@ def relu6(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features, "biuf")
-    return backend.namespace.clip(x, x.dtype.type(0), x.dtype.type(6))
+    return _clip(x, 6, backend)
 
 
 def elu(features: Any, name: Any = None) -> Any:
@@ -236,8 +236,7 @@ def hard_sigmoid(x: Any) -> Any:
         x: array of floats.
     """
     x, backend = _array(x)
-    real = x.dtype.type
-    return backend.namespace.clip(real(0.2) * x + real(0.5), real(0), real(1))
+    return _clip(x.dtype.type(0.2) * x + x.dtype.type(0.5), 1, backend)
 
 
 def exponential(x: Any) -> Any:
@@ -284,6 +283,12 @@ def softmax(logits: Any, axis: int = -1, name: Any = None) -> Any:
     xp = backend.namespace
     powers = xp.exp(x - xp.max(x, axis=axis, keepdims=True))
     return powers / xp.sum(powers, axis=axis, keepdims=True)
+
+
+def _clip(x: Any, high: float, backend: _backends.Backend) -> Any:
+    """`x` cut to the range from 0 to `high`; NumPy makes float32 of bfloat16."""
+    result = backend.namespace.clip(x, x.dtype.type(0), x.dtype.type(high))
+    return result if result.dtype == x.dtype else result.astype(x.dtype)
 
 
 def _array(value: Any, kinds: str = "f") -> tuple[Any, _backends.Backend]:
