@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from programs import Outcome, Program, World, run
 
 tf = plain_kernels.tf
 tf.get_logger().setLevel("ERROR")
+warnings.filterwarnings("ignore", message=".*is deprecated")
 v1 = tf.compat.v1
 
 
