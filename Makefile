@@ -52,11 +52,12 @@ sanitize: .venv-sanitize/installed
 		--config-settings=build-dir=build/.venv-sanitize --config-settings=cmake.define.BACKSTRIDE_SANITIZE=ON .
 	touch $@
 
-# Any number of random calls against live TensorFlow: make compare-tf SEED=1 COUNT=2000
+# Any number of random calls and half as many layer programs against live TensorFlow: make compare-tf SEED=1 COUNT=2000
 SEED ?= 0
 COUNT ?= 2000
 compare-tf: .venv-tf/installed
 	TF_ENABLE_ONEDNN_OPTS=0 TF_CPP_MIN_LOG_LEVEL=3 .venv-tf/bin/python tools/compare_tf.py --seed $(SEED) --count $(COUNT)
+	.venv-tf/bin/python tools/compare_programs.py --seed $(SEED) --count $$(($(COUNT) / 2))
 
 .venv-tf/installed: requirements/tf.txt $(sources)
 	$(PYTHON) -m venv .venv-tf

@@ -89,6 +89,8 @@ def conv2d_transpose(
             shape or dtype.
         TypeError: an argument is of the wrong type.
     """
+    check_reuse(reuse)
+    scope = _opened(_checked_name(name) or Conv2DTranspose.default_name) if name or reuse else None
     layer = Conv2DTranspose(
         filters,
         kernel_size,
@@ -107,7 +109,8 @@ def conv2d_transpose(
         trainable,
         name,
     )
-    return layer._in_scope(name, reuse)(inputs)
+    layer._scope, layer._reuse = scope, reuse
+    return layer(inputs)
 
 
 class _ConvTranspose:
@@ -157,21 +160,11 @@ class _ConvTranspose:
         self.kernel_constraint = _named.constraint("kernel_constraint", kernel_constraint)
         self.bias_constraint = _named.constraint("bias_constraint", bias_constraint)
         self.trainable = bool(trainable)
-        if not isinstance(name, str | VariableScope | None):
-            raise TypeError(f"`name` must be a string or a scope object; got name={shown(name)}")
-        self.name = name
+        self.name = _checked_name(name)
         self.kernel: Variable | None = None
         self.bias: Variable | None = None
         self._scope: VariableScope | None = None
         self._reuse: Any = None
-
-    def _in_scope(self, name: Any, reuse: Any) -> _ConvTranspose:
-        """The same layer, told as the function is where its variables are: exactly `name`, and whether they exist."""
-        self._reuse = check_reuse(reuse)
-        if name or self._reuse:
-            with variable_scope(name or self.default_name) as self._scope:
-                pass
-        return self
 
     def build(self, input_shape: Any) -> None:
         """Makes the variables, for inputs of this shape, of which the number of channels must be known, and float32.
@@ -179,6 +172,7 @@ class _ConvTranspose:
         Raises:
             ValueError: it has another number of dimensions, or they exist already.
         """
+        self._scope = self._called_in()
         self._build(self._sized(input_shape)[-1], None)
 
     def __call__(self, inputs: Any) -> Any:
@@ -187,6 +181,7 @@ class _ConvTranspose:
 
     def call(self, inputs: Any) -> Any:
         """The same."""
+        self._scope = self._called_in()
         (argument,) = _arguments.arrays(self.rank + 2, Argument("inputs", inputs))
         source = _arguments.side(argument, self._window)
         self._build(source.channels, argument.value)
@@ -221,6 +216,13 @@ class _ConvTranspose:
             return batch, self.filters, *lengths
         return batch, *lengths, self.filters
 
+    def _called_in(self) -> VariableScope:
+        """Its scope, which the first call finds. Each call opens it, which counts for the default names of others."""
+        if self._scope is not None:
+            return _opened(self._scope)
+        base = self.name.name if isinstance(self.name, VariableScope) else self.name
+        return _opened(None, base or self.default_name)
+
     def _build(self, channels: Any, like: Any) -> None:
         """Makes or finds the variables at the first call; at others, makes them known to the current program."""
         if self.kernel is None:
@@ -234,11 +236,8 @@ class _ConvTranspose:
     def _make_variables(self, channels: Any, like: Any) -> None:
         if channels is None:
             raise ValueError("the number of channels in `input_shape` must be known; it is None")
-        if self._scope is None:
-            base = self.name.name if isinstance(self.name, VariableScope) else self.name
-            with variable_scope(None, default_name=base or self.default_name) as self._scope:
-                pass
         dtype = np.dtype(np.float32) if like is None else like.dtype
+        assert self._scope is not None
         with variable_scope(self._scope, reuse=self._reuse) as scope:
             kernel = obtain(
                 "kernel",
@@ -341,6 +340,18 @@ class Conv3DTranspose(_ConvTranspose):
 
     rank = 3
     default_name = "conv3d_transpose"
+
+
+def _opened(name_or_scope: Any, default_name: str | None = None) -> VariableScope:
+    """The scope that these arguments of `variable_scope` open."""
+    with variable_scope(name_or_scope, default_name) as scope:
+        return scope
+
+
+def _checked_name(name: Any) -> Any:
+    if not isinstance(name, str | VariableScope | None):
+        raise TypeError(f"`name` must be a string or a scope object; got name={shown(name)}")
+    return name
 
 
 def _lower(value: Any) -> Any:
