@@ -149,8 +149,7 @@ class _Author:
             bias_constraint=CONSTRAINTS,
             trainable=[True, False],
         )
-        # Some refused calls take a default name from the next call in TensorFlow, so these have a name of their own.
-        return arguments | ({"name": "wrong"} | draw.one(WRONG) if draw.chance(0.08) else {})
+        return arguments | (draw.one(WRONG) if draw.chance(0.08) else {})
 
     def inputs(self, usual: bool) -> dict[str, Any]:
         least, most = (1, 1) if usual else (0, 2)

@@ -13,7 +13,7 @@ import numpy as np
 
 from backstride import _arguments, _backends, _named, initializers
 from backstride._arguments import shown
-from backstride._programs import AUTO_REUSE, GraphKeys, Reuse, VariableScope, stack
+from backstride._programs import AUTO_REUSE, GraphKeys, VariableScope, stack
 from backstride._variables import Variable, check_same, current, plain
 
 # What TensorFlow allows in names: at the root, and inside a scope.
@@ -55,12 +55,13 @@ def variable_scope(
     """
     program = current()
     outer, opened = program.scope, program.opened
-    check_reuse(reuse)
+    if name_or_scope is None and default_name is None:
+        raise TypeError("`name_or_scope` or `default_name` is required; both are None")
+    if not any(reuse is legal for legal in (None, False, True, AUTO_REUSE)):
+        raise ValueError(f"`reuse` must be None, False, True or AUTO_REUSE; got reuse={shown(reuse)}")
     initializer = _named.initializer("initializer", initializer)
     regularizer = _named.regularizer("regularizer", regularizer)
     if name_or_scope is None:
-        if default_name is None:
-            raise TypeError("`name_or_scope` or `default_name` is required; both are None")
         if reuse:
             raise ValueError(f"`reuse` needs a `name_or_scope`; got reuse={reuse} and None")
         name_or_scope = _unique(_checked("default_name", default_name))
@@ -105,13 +106,6 @@ def _unique(name: str) -> str:
         number += 1
         candidate = f"{name}_{number}"
     return candidate
-
-
-def check_reuse(reuse: Any) -> Reuse:
-    """`reuse`, if it is one of the four values that it may have."""
-    if not any(reuse is legal for legal in (None, False, True, AUTO_REUSE)):
-        raise ValueError(f"`reuse` must be None, False, True or AUTO_REUSE; got reuse={shown(reuse)}")
-    return reuse  # type: ignore[no-any-return]
 
 
 def get_variable_scope() -> VariableScope:

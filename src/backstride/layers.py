@@ -15,7 +15,7 @@ from backstride import _arguments, _named, _ops
 from backstride._arguments import Argument, Side, Window, shown
 from backstride._geometry import Geometry, Layer
 from backstride._programs import GraphKeys, Loss, VariableScope
-from backstride._scopes import check_reuse, obtain, variable_scope
+from backstride._scopes import obtain, variable_scope
 from backstride._variables import Variable, current
 from backstride.initializers import zeros_initializer
 from backstride.keras.backend import image_data_format
@@ -89,8 +89,7 @@ def conv2d_transpose(
             shape or dtype.
         TypeError: an argument is of the wrong type.
     """
-    check_reuse(reuse)
-    scope = _opened(_checked_name(name) or Conv2DTranspose.default_name) if name or reuse else None
+    scope = _opened(_checked_name(name)) if name else None
     layer = Conv2DTranspose(
         filters,
         kernel_size,
@@ -220,8 +219,8 @@ class _ConvTranspose:
         """Its scope, which the first call finds. Each call opens it, which counts for the default names of others."""
         if self._scope is not None:
             return _opened(self._scope)
-        base = self.name.name if isinstance(self.name, VariableScope) else self.name
-        return _opened(None, base or self.default_name)
+        base = (self.name.name if isinstance(self.name, VariableScope) else self.name) or self.default_name
+        return _opened(base) if self._reuse else _opened(None, base)
 
     def _build(self, channels: Any, like: Any) -> None:
         """Makes or finds the variables at the first call; at others, makes them known to the current program."""
