@@ -150,9 +150,8 @@ class BoundPlan {
 /// some 2 ms stretches, since other programs can only make it worse.
 /// The complementary error function, which NumPy lacks, in place.
 template <class T> void erfc(const nb::ndarray<T, nb::ndim<1>, nb::c_contig> &x) {
-    unlocked([&] {
-        std::transform(x.data(), x.data() + x.size(), x.data(), [](T value) { return std::erfc(value); });
-    });
+    unlocked(
+        [&] { std::transform(x.data(), x.data() + x.size(), x.data(), [](T value) { return std::erfc(value); }); });
 }
 
 double fma_peak() {

@@ -313,6 +313,14 @@ def test_an_output_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     assert result.stderr.startswith(f"backstride: cannot write to '{photo}': ")
 
 
+@pytest.mark.parametrize("option", ["--scale", "--steps", "--seed"])
+def test_quick_refuses_what_is_for_training(option: str, tmp_path: Path) -> None:
+    result = backstride("demo", "--quick", option, "2", "--output", tmp_path / "out")
+    assert result.exit_code == 2 and result.stdout == ""
+    assert result.stderr.startswith(f"backstride: {option} is for training, and --quick does not train")
+    assert not (tmp_path / "out").exists()
+
+
 def test_json_of_the_samples(tmp_path: Path) -> None:
     result = backstride("demo", "--quick", "--json", "--output", tmp_path / "new" / "folder")
     assert result.exit_code == 0 and result.stderr == ""

@@ -19,7 +19,7 @@ from cases import Call
 from numpy.testing import assert_array_equal
 
 import backstride
-from backstride import nn
+from backstride import _activations, layers, nn
 from backstride._geometry import Axis, Geometry
 from backstride.compat import v1
 from backstride.keras import backend
@@ -623,6 +623,11 @@ SIGNATURES = {
     backend.conv2d_transpose: "x, kernel, output_shape, strides=(1, 1), padding='valid', data_format=None, "
     "dilation_rate=(1, 1)",
     backend.image_data_format: "",
+    nn.bias_add: "value, bias, data_format=None, name=None",
+    layers.conv2d_transpose: "inputs, filters, kernel_size, strides=(1, 1), padding='valid', "
+    "data_format='channels_last', activation=None, use_bias=True, kernel_initializer=None, "
+    f"bias_initializer={layers._ZEROS!r}, kernel_regularizer=None, bias_regularizer=None, activity_regularizer=None, "
+    "kernel_constraint=None, bias_constraint=None, trainable=True, name=None, reuse=None",
     backend.set_image_data_format: "data_format",
     backstride.set_num_threads: "count",
     backstride.get_num_threads: "",
@@ -639,8 +644,10 @@ def test_signature(function: Any) -> None:
 
 
 def test_every_public_function_is_in_the_list_of_signatures() -> None:
-    public = {getattr(module, name) for module in (nn, backend) for name in module.__all__}
-    assert public | {getattr(backstride, name) for name in backstride.__all__ if "_" in name} == {*SIGNATURES}
+    public = {getattr(module, name) for module in (nn, backend, layers) for name in module.__all__}
+    public |= {getattr(backstride, name) for name in backstride.__all__ if "threads" in name or "config" in name}
+    activations = {getattr(nn, name) for name in _activations.__all__}
+    assert {item for item in public - activations if not inspect.isclass(item)} == {*SIGNATURES}
 
 
 def test_compat_v1_is_the_same_functions() -> None:
@@ -650,6 +657,38 @@ def test_compat_v1_is_the_same_functions() -> None:
         assert getattr(v1.nn, name) is getattr(nn, name)
     for name in backend.__all__:
         assert getattr(v1.keras.backend, name) is getattr(backend, name)
+
+
+@pytest.mark.parametrize("data_format", [None, "N...C", "NHWC", "NC...", "NCHW"])
+@pytest.mark.parametrize("rank", [2, 3, 4, 5])
+def test_bias_add(data_format: str | None, rank: int) -> None:
+    value = np.arange(2 * 3 ** (rank - 1), dtype=np.float32).reshape(2, *(3,) * (rank - 1))
+    bias = np.float32([10, 20, 30])
+    axis = 1 if data_format in ("NC...", "NCHW") else -1
+    got = nn.bias_add(value.tolist(), bias, data_format)
+    assert_array_equal(got, np.moveaxis(np.moveaxis(value, axis, -1) + bias, -1, axis), strict=True)
+
+
+@pytest.mark.parametrize(
+    ("value", "bias", "data_format", "error", "message"),
+    [
+        (np.ones((2, 3)), np.ones(2), None, ValueError, "`value` has 3 channels, but `bias` has 2 entries"),
+        (np.ones(3), np.ones(3), None, ValueError, r"at least 2 dimensions and `bias` 1; got shapes \(3,\) and \(3,\)"),
+        (np.ones((2, 3)), np.ones((1, 3)), None, ValueError, r"got shapes \(2, 3\) and \(1, 3\)"),
+        (np.ones((2, 3)), np.ones(3), "C", ValueError, "`data_format` must be a name such as .*; got data_format='C'"),
+        (np.ones((2, 3)), np.ones(3, np.float32), None, TypeError, "`value` and `bias` must have one dtype"),
+        (
+            None,
+            np.ones(3),
+            None,
+            TypeError,
+            "`value` must be a NumPy array, a list of numbers or a buffer; got NoneType",
+        ),
+    ],
+)
+def test_bias_add_tells_what_is_wrong(value: Any, bias: Any, data_format: Any, error: Any, message: str) -> None:
+    with pytest.raises(error, match=message):
+        nn.bias_add(value, bias, data_format)
 
 
 def test_documented_places() -> None:

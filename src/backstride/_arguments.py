@@ -32,8 +32,8 @@ _shorten.maxother = _shorten.maxstring = 80
 AXES = {1: ("width",), 2: ("height", "width"), 3: ("depth", "height", "width")}
 FORMATS = {1: ("NWC", "NCW"), 2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}
 
-# No argument of ints has more entries than a NumPy array has dimensions.
-MOST_ENTRIES = 64
+# No argument of ints has more than batch, three axes and channels; a variable's shape has what NumPy's may have.
+MOST_ENTRIES, MOST_DIMENSIONS = 5, 64
 # What TensorFlow counts lengths and windows in.
 LENGTHS_BELOW, WINDOWS_BELOW = 2**63, 2**31
 
@@ -68,16 +68,25 @@ def one_of(**aliases: Any) -> Argument:
 
 def arrays(rank: int, *arguments: Argument) -> list[Argument]:
     """The arguments as arrays of `rank` dimensions and one dtype, all of libraries that are supported."""
-    arguments = tuple(Argument(name, plain(value)) for name, value in arguments)
-    for name, value in arguments:
-        if value is None or _backends.home(value) is None:
-            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
-            raise TypeError(f"`{name}` must be a NumPy array, a list of numbers or a buffer; got {kind}")
-    backend = _backends.of(*(argument.value for argument in arguments))
-    result = [Argument(name, backend.asarray(name, value)) for name, value in arguments]
+    result = of_one_library(*arguments)
     for name, array in result:
         if array.ndim != rank:
             raise ValueError(f"`{name}` must have {rank} dimensions; got shape {array.shape}")
+    return _of_one_dtype(result)
+
+
+def of_one_library(*arguments: Argument) -> list[Argument]:
+    """The arguments as arrays, all of libraries that are supported."""
+    plains = [Argument(name, plain(value)) for name, value in arguments]
+    for name, value in plains:
+        if value is None or _backends.home(value) is None:
+            kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
+            raise TypeError(f"`{name}` must be a NumPy array, a list of numbers or a buffer; got {kind}")
+    backend = _backends.of(*(argument.value for argument in plains))
+    return [Argument(name, backend.asarray(name, value)) for name, value in plains]
+
+
+def _of_one_dtype(result: list[Argument]) -> list[Argument]:
     (name, first), *others = result
     for other, array in others:
         if array.dtype.name != first.dtype.name:
@@ -97,21 +106,21 @@ def integer(name: str, value: Any, whole: Any = None) -> int:
         raise TypeError(f"`{name}` takes ints; got {name}={shown(whole)}") from None
 
 
-def entries(name: str, value: Any) -> list[Any]:
+def entries(name: str, value: Any, most: int = MOST_ENTRIES) -> list[Any]:
     """The entries of a list, tuple, range, 1-D array or shape object; never more than a few."""
     if not _is_sequence(value):
         raise TypeError(f"`{name}` must be a list or tuple of ints; got {name}={shown(value)}")
     if getattr(value, "ndim", 1) != 1:
         raise ValueError(f"`{name}` must be one-dimensional; got shape {getattr(value, 'shape', None)}")
-    items = list(islice(value, MOST_ENTRIES + 1))
-    if len(items) > MOST_ENTRIES:
+    items = list(islice(value, most + 1))
+    if len(items) > most:
         raise ValueError(f"`{name}` has too many entries; got {name}={shown(value)}")
     return items
 
 
-def integers(name: str, value: Any) -> Ints:
+def integers(name: str, value: Any, most: int = MOST_ENTRIES) -> Ints:
     """The same, all of them ints."""
-    items = entries(name, value)
+    items = entries(name, value, most)
     if any(item is None for item in items):
         raise ValueError(f"every entry of `{name}` must be known; got {name}={shown(value)}")
     return tuple(integer(name, item, value) for item in items)
@@ -181,7 +190,7 @@ def filters(value: Any) -> int:
 
 def lengths(name: str, value: Any) -> Ints:
     """A shape of any number of dimensions, as a tuple of non-negative ints."""
-    values = integers(name, value) if _is_sequence(value) else (integer(name, value),)
+    values = integers(name, value, MOST_DIMENSIONS) if _is_sequence(value) else (integer(name, value),)
     if not all(0 <= length < LENGTHS_BELOW for length in values):
         raise ValueError(f"the entries of `{name}` must be at least 0 and below 2**63; got {name}={shown(value)}")
     return values
@@ -364,6 +373,25 @@ def conv_lengths(window: Window, output: Side, filter: Argument) -> Ints:
     """The lengths of a forward convolution's result, whose input is the `output` side of the transpose."""
     layer = Layer(tuple(filter.value.shape[:-2]), window.stride, window.dilation, window.crop)
     return tuple(layer.input(n, length) for n, length in enumerate(output.lengths))
+
+
+def bias(value: Any, bias: Any, data_format: Any) -> tuple[Any, Any]:
+    """The arrays of a `bias_add`, the second one shaped so that the two can be added."""
+    given = of_one_library(Argument("value", value), Argument("bias", bias))
+    (_, values), (_, biases) = _of_one_dtype(given)
+    if values.ndim < 2 or biases.ndim != 1:
+        raise ValueError(
+            f"`value` must have at least 2 dimensions and `bias` 1; got shapes {values.shape} and {biases.shape}"
+        )
+    names = (None, "N...C", "NWC", "NHWC", "NDHWC"), ("NC...", "NCW", "NCHW", "NCDHW")
+    if not isinstance(data_format, str | None) or data_format not in names[0] + names[1]:
+        raise ValueError(f"`data_format` must be a name such as 'NHWC' or 'NCHW'; got data_format={shown(data_format)}")
+    axis = 1 if data_format in names[1] else values.ndim - 1
+    if values.shape[axis] != biases.shape[0]:
+        raise ValueError(
+            f"`value` has {values.shape[axis]} channels, but `bias` has {biases.shape[0]} entries; they must be equal"
+        )
+    return values, biases.reshape([-1 if n == axis else 1 for n in range(values.ndim)])
 
 
 class Shape(NamedTuple):

@@ -85,7 +85,11 @@ class Variable:
         self.store.assign({self.name: value})
 
     def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
-        return np.array(self.numpy(), dtype=dtype, copy=bool(copy) or None)
+        if not isinstance(self.value, np.ndarray):
+            raise TypeError(
+                f"the variable {self.name!r} stands for {type(self.value).__name__} in this run; use its .value"
+            )
+        return np.array(self.value, dtype=dtype, copy=bool(copy) or None)
 
     def __neg__(self) -> Any:
         return -self.value

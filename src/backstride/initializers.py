@@ -52,6 +52,9 @@ class Initializer:
         """An array of `shape`; a dtype of None is the initializer's own. `partition_info` is ignored."""
         return np.asarray(self._values(tuple(shape))).astype(self.dtype if dtype is None else dtype)
 
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
     def _values(self, shape: tuple[int, ...]) -> np.ndarray:
         raise NotImplementedError
 

@@ -19,6 +19,7 @@ from backstride._scopes import obtain, variable_scope
 from backstride._variables import Variable, current
 from backstride.initializers import zeros_initializer
 from backstride.keras.backend import image_data_format
+from backstride.nn import bias_add
 
 __all__ = ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "conv2d_transpose"]
 
@@ -189,8 +190,7 @@ class _ConvTranspose:
         inputs, kernel = (array.value for array in arrays)
         result = _ops.derivative("output", self._geometry(source, arrays[1]), inputs, kernel)
         if self.bias is not None:
-            channels = (1, -1, *(1,) * self.rank) if self._window.channels_first else (-1,)
-            result = result + self.bias.value.reshape(channels)
+            result = bias_add(result, self.bias, "NC..." if self._window.channels_first else "N...C")
         if self.activation is not None:
             result = self.activation(result)
         if self.activity_regularizer is not None:

@@ -19,6 +19,7 @@ from backstride._activations import *  # noqa: F403
 __all__ = [
     *_activations.__all__,
     "atrous_conv2d_transpose",
+    "bias_add",
     "conv1d_transpose",
     "conv2d",
     "conv2d_backprop_filter",
@@ -337,6 +338,27 @@ def conv2d_backprop_filter(
     groups = _arguments.conv_groups(output, filter)
     geometry = _arguments.resolve(window, _arguments.side(out_backprop, window), filter, output, groups)
     return _ops.derivative("filter", geometry, out_backprop.value, input.value)
+
+
+def bias_add(value: Any, bias: Any, data_format: Any = None, name: Any = None) -> Any:
+    """Adds a number to each channel, as `tf.nn.bias_add` documents it.
+
+    >>> import numpy as np, backstride
+    >>> backstride.nn.bias_add(np.zeros((1, 2, 3), np.float32), np.float32([1, 2, 3]))
+    array([[[1., 2., 3.],
+            [1., 2., 3.]]], dtype=float32)
+
+    Args:
+        value: array of two or more dimensions.
+        bias: array `[channels]` of the dtype of `value`.
+        data_format: None or a name that ends in C: channels are the last dimension. A name that begins with NC: they
+            are the second.
+        name: ignored.
+
+    Returns, Raises: as `conv2d_transpose`.
+    """
+    value, bias = _arguments.bias(value, bias, data_format)
+    return value + bias
 
 
 def _window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> _arguments.Window:

@@ -69,8 +69,8 @@ namespace = autograd.numpy
 leaky_relu = primitive(numpy.leaky_relu)
 
 
-# The derivative of `leaky_relu`, itself without one.
-_slope = primitive(lambda x, alpha: np.where(x > 0, x.dtype.type(1), x.dtype.type(alpha)))
+# The derivative of `leaky_relu`, itself without one. `np.where` would take twice as long.
+_slope = primitive(lambda x, alpha: np.array([alpha, 1], x.dtype)[(x > 0).view(np.uint8)])
 defvjp(_slope, None)
 defjvp(_slope, None)
 defvjp(leaky_relu, lambda result, x, alpha: lambda cotangent: cotangent * _slope(x, alpha))

@@ -42,6 +42,7 @@ def command(
 
 @app.command()
 def demo(
+    context: typer.Context,
     photos: Annotated[
         list[Path] | None,
         typer.Argument(metavar="PHOTO", help="Image files to measure on; without any, photos from scikit-image."),
@@ -62,6 +63,10 @@ def demo(
 
     With --quick, PHOTO-backstride.png: the original, its 1/32, the result, and SciPy's bilinear zoom.
     """
+    for name in ("scale", "steps", "seed"):
+        source = context.get_parameter_source(name)
+        if quick and source and source.name == "COMMANDLINE":
+            refuse(f"--{name} is for training, and --quick does not train; leave one of them out")
     with refusals(output):
         if quick:
             paths = photos or scikit_image(*chain.SAMPLES)

@@ -43,4 +43,4 @@ def convolution(x: Any, size: int, name: str) -> Any:
         he = tf.variance_scaling_initializer(scale=2.0)
         kernel = tf.get_variable("kernel", [size, size, x.shape[-1], CHANNELS], initializer=he)
         bias = tf.get_variable("bias", [CHANNELS], initializer=tf.zeros_initializer())
-    return tf.nn.leaky_relu(bias + tf.nn.conv2d(x, kernel, strides=1, padding="SAME"))
+    return tf.nn.leaky_relu(tf.nn.bias_add(tf.nn.conv2d(x, kernel, strides=1, padding="SAME"), bias))
