@@ -227,7 +227,7 @@ def test_a_variable_that_stands_for_a_tracer_is_no_array(store: VariableStore) -
     """Autograd would lose it, and with it the gradient."""
     with store:
         weight = get_variable("w", [2])
-    with pytest.raises(TypeError, match=r"'w' stands for an ArrayBox in this run; use its \.value"):
+    with pytest.raises(TypeError, match=r"'w' stands for ArrayBox in this run; use its \.value"):
         grad(lambda values: anp.sum(store.run(lambda: anp.exp(weight), values=values).result))(store.trainable())
 
 
