@@ -107,7 +107,7 @@ class BoundPlan {
         unlocked([&] { backstride::run(plan_, x, y, z, signalled); });
     }
 
-    std::string_view kernel() const { return plan_.kernel->name; }
+    std::string_view kernel() const { return kernel_name(plan_); }
 
   private:
     /// The array in the core's order of axes. Python has checked it; a slip there must not become a wild pointer.
@@ -196,6 +196,10 @@ NB_MODULE(_native, m) {
             if (kernel.isa <= best_isa())
                 result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)],
                                              kElements[static_cast<int>(kernel.element)], kernel.rows, kernel.columns));
+        for (const StripeKernel &kernel : stripe_kernels())
+            if (kernel.isa <= best_isa())
+                result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)],
+                                             kElements[static_cast<int>(kernel.element)], 0, 0));
         return result;
     });
     nb::list isas;

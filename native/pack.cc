@@ -7,20 +7,6 @@
 namespace backstride {
 namespace {
 
-/// to[r * columns + c] = from[r * row + c * column]. In blocks, so that a transposition uses each cache line it
-/// touches while it is near.
-template <class T, class S> void copy_matrix(const S *from, Index row, Index column, Index rows, Index columns, T *to) {
-    constexpr Index kBlock = 16;
-    const Index width = column == 1 ? columns : kBlock;
-    for (Index r0 = 0; r0 < rows; r0 += kBlock)
-        for (Index c0 = 0; c0 < columns; c0 += width) {
-            const Index r1 = std::min(r0 + kBlock, rows), c1 = std::min(c0 + width, columns);
-            for (Index r = r0; r < r1; ++r)
-                for (Index c = c0; c < c1; ++c)
-                    to[r * columns + c] = static_cast<T>(widen(from[r * row + c * column]));
-        }
-}
-
 /// Calls body(index, data) with the elements of `data` read as the storage type, when their sums are kept in T.
 template <class T, class Body> void visit_as(Element element, const void *data, Body &&body) {
     visit(element, [&](auto value) {
@@ -54,7 +40,7 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Poll
                 const Index *stride = view.stride;
                 copy_matrix(data + n * stride[0] + d * stride[1] + h * stride[2] + first * stride[3], stride[3],
                             stride[4], std::min(piece, width - first), channels,
-                            copy_->get() + (row * width + first) * channels);
+                            copy_->get() + (row * width + first) * channels, channels);
             },
             poll);
     });
@@ -80,7 +66,7 @@ PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups,
                 const auto *from = data + d * filter.stride[0] + h * filter.stride[1] + w * filter.stride[2] +
                                    group * group_stride + index * width * column_stride;
                 T *to = data_.get() + (group * columns_ + index * width) * taps_ * depth_ + tap * depth_ * columns;
-                copy_matrix(from, depth_stride, column_stride, depth_, columns, to);
+                copy_matrix(from, depth_stride, column_stride, depth_, columns, to, columns);
             },
             poll);
     });

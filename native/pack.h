@@ -2,6 +2,7 @@
 // Moving elements between the caller's arrays and what the kernels read and write.
 #pragma once
 
+#include <algorithm>
 #include <type_traits>
 
 #include "element.h"
@@ -44,6 +45,21 @@ template <class T> class PackedFilter {
     Index taps_, depth_, columns_, width_;
     Buffer<T> data_;
 };
+
+/// to[r * to_row + c] = from[r * row + c * column]. In blocks, so that a transposition uses each cache line it touches
+/// while it is near.
+template <class T, class S>
+void copy_matrix(const S *from, Index row, Index column, Index rows, Index columns, T *to, Index to_row) {
+    constexpr Index kBlock = 16;
+    const Index width = column == 1 ? columns : kBlock;
+    for (Index r0 = 0; r0 < rows; r0 += kBlock)
+        for (Index c0 = 0; c0 < columns; c0 += width) {
+            const Index r1 = std::min(r0 + kBlock, rows), c1 = std::min(c0 + width, columns);
+            for (Index r = r0; r < r1; ++r)
+                for (Index c = c0; c < c1; ++c)
+                    to[r * to_row + c] = static_cast<T>(widen(from[r * row + c * column]));
+        }
+}
 
 /// Where a matrix of elements stands, and how far apart its rows and its columns are.
 struct Place {

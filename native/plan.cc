@@ -5,6 +5,7 @@
 #include <string>
 
 #include "gather.h"
+#include "lanes.h"
 #include "outer.h"
 
 namespace backstride {
@@ -27,22 +28,45 @@ Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, 
         const Index row_channels = wrt == Operand::output ? geometry.in_channels : geometry.out_channels;
         const Kernel &kernel = choose_kernel(isa, sum, columns, row_channels * size_of(sum));
         const Kernel &narrow = choose_kernel(isa, sum, columns % kernel.columns, 1);
-        return {wrt, element, geometry, &kernel, columns % kernel.columns <= narrow.columns ? &narrow : &kernel};
+        Plan plan{wrt, element, geometry, &kernel, columns % kernel.columns <= narrow.columns ? &narrow : &kernel, isa};
+        plan.lanes = lanes_suit(plan);
+        return plan;
     }
     for (const Kernel &kernel : kernels())
         if (kernel.name == name) {
             if (kernel.element != sum || kernel.isa > isa)
                 throw std::invalid_argument("kernel " + std::string(name) +
                                             " does not fit these elements or this machine");
-            return {wrt, element, geometry, &kernel, &kernel};
+            return {wrt, element, geometry, &kernel, &kernel, kernel.isa};
+        }
+    for (const StripeKernel &kernel : stripe_kernels())
+        if (kernel.name == name) {
+            // Where it can't be used, the tiles of its instruction set stand in.
+            Plan plan = make_plan(wrt, element, geometry, kernel.isa, "");
+            if (kernel.element != sum || kernel.isa > isa)
+                throw std::invalid_argument("kernel " + std::string(name) +
+                                            " does not fit these elements or this machine");
+            plan.lanes = lanes_fit(plan);
+            return plan;
         }
     throw std::invalid_argument("there is no kernel named " + std::string(name));
+}
+
+std::string_view kernel_name(const Plan &plan) {
+    if (plan.lanes)
+        for (const StripeKernel &kernel : stripe_kernels())
+            if (kernel.isa == plan.isa && kernel.element == sum_of(plan.element))
+                return kernel.name;
+    return plan.kernel->name;
 }
 
 void run(const Plan &plan, const View &first, const View &second, const View &result, Poll poll) {
     visit(sum_of(plan.element), [&](auto value) {
         using T = decltype(value);
         if constexpr (std::is_same_v<typename Sum<T>::type, T>) {
+            if constexpr (std::is_floating_point_v<T>)
+                if (plan.lanes && lanes<T>(plan, first, second, result, poll))
+                    return;
             if (plan.wrt == Operand::filter)
                 outer<T>(plan, first, second, result, poll);
             else if (plan.wrt == Operand::output)

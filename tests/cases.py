@@ -153,6 +153,20 @@ GROUPS = [
     case("groups-1d", same(30, 4, 3, 89), channels=(8, 4), groups=4),
 ]
 
+# Results of so few columns that pixels take the lanes, each with another end of a loop.
+FEW = [
+    case("few-channels", same(6, 5, 2, 12), same(70, 5, 2, 139), channels=(37, 3), batch=1),
+    case("few-channels-small-images", same(4, 4, 2, 8), same(5, 4, 2, 10), channels=(16, 3), batch=23),
+    case("few-channels-wide", POINT, same(5000, 4, 3, 15000), channels=(2, 1), batch=1),
+    case("few-channels-stride-1", same(5, 3, 1, 5), same(130, 7, 1, 130), channels=(18, 1)),
+    case("few-channels-all-streams", valid(3, 2, 3, extra=1), valid(33, 3, 4, extra=3), channels=(9, 3)),
+    case("few-channels-groups", same(3, 3, 2, 6), same(20, 3, 2, 40), channels=(34, 6), groups=2),
+    case("few-channels-negative-crop", Axis(4, 3, 15, 2, 1, -3), Axis(9, 3, 31, 2, 1, -5), channels=(8, 2)),
+    case("few-channels-crop", Axis(4, 3, 5, 2, 1, 4), Axis(40, 5, 60, 2, 1, 9), channels=(8, 2)),
+    case("few-channels-dilated-rows", same(9, 3, 2, 18, dilation=3), same(12, 6, 3, 36), channels=(8, 2)),
+    case("few-channels-3d", same(3, 3, 2, 6), same(4, 3, 2, 7), same(18, 3, 2, 36), channels=(17, 2)),
+]
+
 # Around the widths of tiles, as columns of the output (out channels) and of the input gradient (in channels).
 WIDTHS = (1, 3, 15, 16, 17, 31, 32, 33, 64, 65, 100)
 CHANNELS = [
@@ -160,7 +174,7 @@ CHANNELS = [
     for n, m in zip(WIDTHS, WIDTHS[4:] + WIDTHS[:4], strict=True)
 ]
 
-GEOMETRIES = NETWORKS + EDGES + RANKS + GROUPS + CHANNELS
+GEOMETRIES = NETWORKS + EDGES + RANKS + GROUPS + FEW + CHANNELS
 
 # A few of every sort, for tests in which a geometry takes long.
 SELECTED = [

@@ -23,6 +23,7 @@ from backstride._geometry import Axis, Geometry
 from backstride._plan import plan
 
 KERNELS = {name: np.dtype(element) for name, _, element, _, _ in _native.kernels()}
+LANES = [name for name in KERNELS if "_lanes_" in name]
 FUSED = [name for name, isa, *_ in _native.kernels() if isa != "portable"]
 PLAIN = [name for name in KERNELS if name not in FUSED]
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
@@ -61,7 +62,7 @@ def test_this_machine_has_kernels_of_every_element_type() -> None:
 def test_kernels_are_named_after_what_they_are() -> None:
     short = {"float32": "f32", "float64": "f64", "uint32": "u32", "uint64": "u64"}
     for name, isa, element, rows, columns in _native.kernels():
-        assert name == f"{short[element]}_{rows}x{columns}_{isa}"
+        assert name == f"{short[element]}_{f'{rows}x{columns}' if rows else 'lanes'}_{isa}"
 
 
 @pytest.mark.parametrize("case", GEOMETRIES, ids=str)
@@ -85,6 +86,29 @@ def test_every_kernel_is_exact_on_any_geometry(geometry: Geometry) -> None:
         want = reference.derivative(wrt, *(integers(geometry, name, np.int64) for name in given(wrt)), geometry)
         for kernel, dtype in KERNELS.items():
             assert_array_equal(run(wrt, geometry, dtype, kernel), want.astype(dtype), err_msg=f"{kernel} {wrt}")
+
+
+def test_lanes_are_used_where_they_can_be() -> None:
+    """So the tests above have tested them, in the geometries that are theirs alone: see `cases`."""
+    used = [case for case in GEOMETRIES if plan("output", case.geometry, "float32", LANES[0]).kernel == LANES[0]]
+    assert len(used) > 40
+    assert all(case in used for case in cases.FEW)
+
+
+@pytest.mark.parametrize("name", LANES)
+def test_lanes_refuse_what_is_not_theirs(name: str) -> None:
+    """Other operands, wide results, dilation along the width, and rows that no cache holds."""
+    element = KERNELS[name].name
+    for wrt, geometry in [
+        ("input", Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, 16, 3)),
+        ("filter", Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, 16, 3)),
+        ("output", Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, 16, 7)),
+        ("output", Geometry((Axis(4, 2, 8, 2, 2, 0),), 1, 16, 3)),
+        ("output", Geometry((Axis(9, 9999, 9, 1, 1, 4), Axis(9, 3, 9, 1, 1, 1)), 1, 999, 3)),
+    ]:
+        chosen = plan(wrt, geometry, element, name).kernel
+        assert "_lanes_" not in chosen
+        assert chosen.endswith(name.rpartition("_")[2])
 
 
 @pytest.mark.parametrize("case", GEOMETRIES, ids=str)
@@ -143,11 +167,13 @@ def test_rounding_of_real_numbers(name: str, case: Case) -> None:
             assert (abs(got.astype(np.float64) - want) <= bound).all(), f"{kernel or 'default'} {wrt}"
 
 
-@pytest.mark.parametrize("case", [*SELECTED, *cases.GROUPS[1:3], *cases.CHANNELS[4:7]], ids=str)
+@pytest.mark.parametrize("case", [*SELECTED, *cases.GROUPS[1:3], *cases.FEW[:5], *cases.CHANNELS[4:7]], ids=str)
 @pytest.mark.parametrize("name", FLOATS)
-@pytest.mark.parametrize("family", [FUSED, PLAIN], ids=["fused", "not-fused"])
-def test_bits_depend_on_fusing_alone(family: list[str], name: str, case: Case) -> None:
+@pytest.mark.parametrize("lanes", [False, True], ids=["tiles", "lanes"])
+@pytest.mark.parametrize("fused", [True, False], ids=["fused", "not-fused"])
+def test_bits_depend_on_fusing_and_lanes_alone(lanes: bool, fused: bool, name: str, case: Case) -> None:
     dtype = dtype_of(name)
+    family = [kernel for kernel in KERNELS if ((kernel in FUSED), (kernel in LANES)) == (fused, lanes)]
     if not kernels_for(dtype, family):
         pytest.skip("this machine fuses nothing")
     for wrt, layout in itertools.product(OPERANDS, (case, case.channels_first)):
@@ -162,7 +188,7 @@ def test_bits_depend_on_fusing_alone(family: list[str], name: str, case: Case) -
             for kernel in kernels_for(dtype, family)
         ]
         assert len(set(results)) == 1
-        if (family is FUSED) == (_native.isa() != "portable"):
+        if plan(wrt, layout.geometry, name, "").kernel in family:
             assert backend.derivative(wrt, layout.geometry, first, second).tobytes() == results[0]
 
 

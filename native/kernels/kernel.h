@@ -48,6 +48,39 @@ template <class T> struct Functions {
     Function outer[2][kMostRows + 1];
 };
 
+/// A stretch of pixels, for results of so few columns that pixels take the lanes. A stream is one phase and column of
+/// the result. With 0 <= lane < vectors * width, sums over the segments g, channels k < depth and taps t < taps,
+///
+///     C[stream, lane] = sum over g, k and t of B[g, k, t, stream] * A[g, k, lane - t]
+///     A[g, k, i]         at a[g.a + k * a_step + i]
+///     C[stream, lane]    at c[stream * c_row + lane]
+///
+/// B of segment g begins at b[g.b * b_segment] and is in the order of use: for each kStripeDepth channels, each tap,
+/// each of these channels, the streams that have the tap, which are all of them, or of the last tap the first `last`.
+template <class T> struct Stripe {
+    const T *a;
+    Index a_step;
+    const T *b;
+    Index b_segment;
+    const Segment *segments;
+    Index count, depth, taps;
+    int last;
+    T *c;
+    Index c_row;
+};
+
+constexpr Index kStripeDepth = 16;
+constexpr int kMostStreams = 12, kMostVectors = 8;
+
+/// For one instruction set: a function for every number of streams and of vectors, of which `vectors` are best.
+template <class T> struct StripeFunctions {
+    void (*sum[kMostStreams + 1][kMostVectors + 1])(const Stripe<T> &);
+    int vectors[kMostStreams + 1];
+    int width;
+    /// to[c * to_row + r] = from[r * from_row + c]
+    void (*transpose)(const T *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
+};
+
 struct Kernel {
     std::string_view name;
     Isa isa;
@@ -66,6 +99,17 @@ std::span<const Kernel> kernels();
 /// The kernel for sums of type `element` over `columns` columns, where rows of A are `row_bytes` apart.
 const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_bytes);
 
+/// What the table has of kernels with pixels in the lanes.
+struct StripeKernel {
+    std::string_view name;
+    Isa isa;
+    Element element;
+};
+std::span<const StripeKernel> stripe_kernels();
+
+/// The kernels with pixels in the lanes; for float and double.
+template <class T> const StripeFunctions<T> &stripe_functions(Isa isa);
+
 /// Does nothing but `steps` rounds of independent float32 multiply-adds in registers and returns the number of
 /// operations, two per multiply-add: what the peak is measured with.
 double fma_burst(Isa isa, Index steps);
@@ -74,6 +118,9 @@ double fma_burst(Isa isa, Index steps);
 #define KERNEL(isa, T, type, rows, columns) extern const Functions<T> type##_##rows##x##columns##_##isa;
 #include "kernels.inc"
 #undef KERNEL
+#define STRIPE(isa, T, type) extern const StripeFunctions<T> type##_stripe_##isa;
+#include "kernels.inc"
+#undef STRIPE
 double fma_burst_portable(Index steps);
 double fma_burst_avx2(Index steps);
 double fma_burst_avx512(Index steps);

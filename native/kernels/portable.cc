@@ -3,7 +3,7 @@
 // Products are rounded before they are added, since not every such machine can fuse.
 #include <cstring>
 
-#include "tile.h"
+#include "stripe.h"
 
 namespace backstride {
 namespace {
@@ -12,6 +12,7 @@ template <class T> struct Vector {
     using Scalar = T;
     using Register [[gnu::vector_size(16)]] = T;
     static constexpr int kWidth = 16 / sizeof(T);
+    static constexpr int kRegisters = 16;
     using First = int;
     static First first(int n) { return n; }
     static Register broadcast(const T *p) { return *p - Register{}; }
@@ -25,6 +26,7 @@ template <class T> struct Vector {
     static void store(T *p, Register a, First n) { std::memcpy(p, &a, static_cast<std::size_t>(n) * sizeof(T)); }
     static Register fma(Register a, Register b, Register sum) { return a * b + sum; }
     static Register add(Register a, Register b) { return a + b; }
+    static void hold(Register &) {}
 };
 
 } // namespace
@@ -32,6 +34,9 @@ template <class T> struct Vector {
 #define KERNEL_avx512(...)
 #define KERNEL_avx2(...)
 #define KERNEL_portable(...) DEFINE_KERNEL(portable, __VA_ARGS__)
+#define STRIPE_avx512(...)
+#define STRIPE_avx2(...)
+#define STRIPE_portable(...) DEFINE_STRIPE(portable, __VA_ARGS__)
 #include "kernels.inc"
 
 double fma_burst_portable(Index steps) { return burst<Vector<float>>(steps); }

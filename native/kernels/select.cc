@@ -20,7 +20,15 @@ constexpr Kernel kTable[] = {
 #undef KERNEL
 };
 
+constexpr StripeKernel kStripes[] = {
+#define STRIPE(isa, T, type) {#type "_lanes_" #isa, Isa::isa, element_of<T>()},
+#include "kernels.inc"
+#undef STRIPE
+};
+
 } // namespace
+
+std::span<const StripeKernel> stripe_kernels() { return kStripes; }
 
 std::span<const Kernel> kernels() { return kTable; }
 
@@ -44,6 +52,16 @@ const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_b
         throw std::invalid_argument("there is no kernel for sums of this type");
     return *chosen;
 }
+
+#ifdef BACKSTRIDE_X86
+#define CHOOSE(type)                                                                                                   \
+    isa == Isa::avx512 ? type##_stripe_avx512 : isa == Isa::avx2 ? type##_stripe_avx2 : type##_stripe_portable
+#else
+#define CHOOSE(type) static_cast<void>(isa), type##_stripe_portable
+#endif
+template <> const StripeFunctions<float> &stripe_functions(Isa isa) { return CHOOSE(f32); }
+template <> const StripeFunctions<double> &stripe_functions(Isa isa) { return CHOOSE(f64); }
+#undef CHOOSE
 
 double fma_burst(Isa isa, Index steps) {
     switch (isa) {

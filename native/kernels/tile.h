@@ -2,9 +2,11 @@
 // The micro-kernel, once for all instruction sets. A kernel file defines its vectors and includes this; all of it
 // is in an anonymous namespace, since a template shared by two files would be merged and the wrong code could win.
 //
-// A vector type V has: Scalar, Register, kWidth; broadcast(const Scalar*); load(const Scalar*) and
+// A vector type V has: Scalar, Register, kWidth and kRegisters, how many the processor has;
+// broadcast(const Scalar*); load(const Scalar*) and
 // store(Scalar*, Register), both also with a last argument of type First that limits them to the first lanes;
-// first(n), the First of n lanes; fma(a, b, sum) and add(a, b).
+// first(n), the First of n lanes; fma(a, b, sum) and add(a, b);
+// hold(a), which makes the compiler keep `a` in its register.
 #pragma once
 
 #include "kernel.h"
