@@ -7,6 +7,7 @@ where that can be said, what would have worked. What depends on the function is 
 
 from __future__ import annotations
 
+import functools
 import operator
 import reprlib
 from collections.abc import Mapping, Sequence, Set
@@ -58,12 +59,12 @@ def shown(value: Any) -> str:
 def one_of(**aliases: Any) -> Argument:
     """The one alias that is given; TensorFlow renamed `value` to `input` and `filter` to `filters`."""
     given = [Argument(name, value) for name, value in aliases.items() if value is not None]
+    if len(given) == 1:
+        return given[0]
     names = " or ".join(f"`{name}`" for name in aliases)
     if not given:
         raise ValueError(f"{names} is required; got None")
-    if len(given) > 1:
-        raise ValueError(f"{names}: these are two names of one argument; give only one of them")
-    return given[0]
+    raise ValueError(f"{names}: these are two names of one argument; give only one of them")
 
 
 def arrays(rank: int, *arguments: Argument) -> list[Argument]:
@@ -89,7 +90,7 @@ def of_one_library(*arguments: Argument) -> list[Argument]:
 def _of_one_dtype(result: list[Argument]) -> list[Argument]:
     (name, first), *others = result
     for other, array in others:
-        if array.dtype.name != first.dtype.name:
+        if array.dtype is not first.dtype and array.dtype.name != first.dtype.name:
             raise TypeError(
                 f"`{name}` and `{other}` must have one dtype; got {first.dtype} and {array.dtype} "
                 f"(convert one with .astype)"
@@ -120,6 +121,8 @@ def entries(name: str, value: Any, most: int = MOST_ENTRIES) -> list[Any]:
 
 def integers(name: str, value: Any, most: int = MOST_ENTRIES) -> Ints:
     """The same, all of them ints."""
+    if type(value) in (list, tuple) and len(value) <= most and all(type(entry) is int for entry in value):
+        return tuple(value)
     items = entries(name, value, most)
     if any(item is None for item in items):
         raise ValueError(f"every entry of `{name}` must be known; got {name}={shown(value)}")
@@ -259,13 +262,48 @@ class Side(NamedTuple):
 
 
 class Window(NamedTuple):
-    """What one call says of stride, dilation, crop and layout, with `padding` as the caller wrote it."""
+    """What one call says of stride, dilation, crop and layout, with `padding` as messages show it."""
 
     stride: Ints
     dilation: Ints
     crop: Crop | None
     channels_first: bool
-    padding: Any
+    padding: str
+
+
+def window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> Window:
+    """The window of a call in TensorFlow's spelling.
+
+    The common spellings are read once: reading takes longer than a small layer. What is refused is read again, so that
+    the message shows it as it was given.
+    """
+    try:
+        return _known_window(rank, _hashable(strides), _hashable(padding), _hashable(data_format), _hashable(dilations))
+    except (TypeError, ValueError):
+        return _window(rank, strides, padding, data_format, dilations)
+
+
+def _hashable(value: Any) -> Any:
+    """An int, text, None, or ints in a tuple, none of which equals anything of another meaning."""
+    if type(value) in (list, tuple) and all(type(entry) is int for entry in value):
+        return tuple(value)
+    if value is None or type(value) in (int, str):
+        return value
+    raise TypeError
+
+
+def _window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> Window:
+    first = channels_first(data_format, rank)
+    return Window(
+        stride=per_axis("strides", strides, rank, first),
+        dilation=per_axis("dilations", dilations, rank, first),
+        crop=crop(padding, rank, first),
+        channels_first=first,
+        padding=shown(padding),
+    )
+
+
+_known_window = functools.lru_cache(maxsize=1024)(_window)
 
 
 def side(argument: Argument, window: Window) -> Side:
@@ -313,16 +351,21 @@ def keras_target(argument: Argument, source: Side, window: Window) -> Side:
 
 def resolve(window: Window, input: Side, filter: Argument, output: Side, groups: int = 1) -> Geometry:
     """The geometry of a call, after checking that its three operands fit each other. `filter` is any shaped value."""
-    *kernel, out_channels, in_channels = filter.value.shape
+    return _resolve(window, input, filter.name, tuple(filter.value.shape), output, groups)
+
+
+@functools.lru_cache(maxsize=1024)
+def _resolve(window: Window, input: Side, filter: str, shape: Ints, output: Side, groups: int) -> Geometry:
+    *kernel, out_channels, in_channels = shape
     if input.channels != in_channels:
         raise ValueError(
-            f"`{input.name}` has {input.channels} channels, but the last dimension of `{filter.name}` is "
+            f"`{input.name}` has {input.channels} channels, but the last dimension of `{filter}` is "
             f"{in_channels}; they must be equal"
         )
     if output.channels != out_channels * groups:
         raise ValueError(
-            f"`{output.name}` has {output.channels} channels, but `{filter.name}` of shape "
-            f"{tuple(filter.value.shape)} makes {out_channels * groups}; they must be equal"
+            f"`{output.name}` has {output.channels} channels, but `{filter}` of shape "
+            f"{shape} makes {out_channels * groups}; they must be equal"
         )
     if input.batch != output.batch:
         raise ValueError(
@@ -337,7 +380,7 @@ def resolve(window: Window, input: Side, filter: Argument, output: Side, groups:
     )
 
 
-def _misfit(layer: Layer, n: int, window: Window, input: Side, filter: Argument, output: Side) -> str:
+def _misfit(layer: Layer, n: int, window: Window, input: Side, filter: str, output: Side) -> str:
     """Why the output length of axis `n` is not one that the input length can have, and which would be."""
     axis = AXES[len(layer.kernel)][n]
     legal = layer.outputs(n, input.lengths[n])
@@ -351,7 +394,7 @@ def _misfit(layer: Layer, n: int, window: Window, input: Side, filter: Argument,
     length = output.lengths[n]
     return (
         f"`{output.name}` {axis} {length} does not fit `{input.name}` of {axis} {input.lengths[n]}: "
-        f"with padding={shown(window.padding)}, `{filter.name}` {axis} {layer.kernel[n]}{dilation} and stride "
+        f"with padding={window.padding}, `{filter}` {axis} {layer.kernel[n]}{dilation} and stride "
         f"{layer.stride[n]}, {fit}; {length} would need `{input.name}` of {axis} {layer.input(n, length)}"
     )
 

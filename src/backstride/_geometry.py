@@ -12,7 +12,7 @@ padding a transposed convolution inverts.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 Operand = Literal["input", "filter", "output"]
@@ -48,6 +48,15 @@ class Geometry:
     out_channels: int
     groups: int = 1
     channels_first: bool = False
+    _hash: int = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        numbers = self.axes, self.batch, self.in_channels, self.out_channels, self.groups, self.channels_first
+        object.__setattr__(self, "_hash", hash(numbers))
+
+    def __hash__(self) -> int:
+        """Computed once: it is what plans are looked up by, in every call."""
+        return self._hash
 
     def shape(self, operand: Operand) -> tuple[int, ...]:
         """The shape of one operand."""

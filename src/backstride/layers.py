@@ -148,7 +148,7 @@ class _ConvTranspose:
             dilation=(1,) * self.rank,
             crop=_arguments.keras_crop(self.padding, self.rank),
             channels_first=_arguments.keras_channels_first(self.data_format),
-            padding=padding,
+            padding=shown(padding),
         )
         self.activation = _named.activation("activation", activation)
         self.kernel_initializer = _named.initializer("kernel_initializer", kernel_initializer)

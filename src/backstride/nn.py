@@ -246,7 +246,7 @@ def conv2d(
     """
     given = (_arguments.Argument("input", input), _arguments.one_of(filter=filter, filters=filters))
     input, filter = _arguments.arrays(4, *given)
-    window = _window(2, strides, padding, data_format, dilations)
+    window = _arguments.window(2, strides, padding, data_format, dilations)
     output = _arguments.side(input, window)
     groups = _arguments.conv_groups(output, filter)
     lengths = _arguments.conv_lengths(window, output, filter)
@@ -291,7 +291,7 @@ def conv2d_backprop_input(
     """
     given = (_arguments.one_of(filter=filter, filters=filters), _arguments.one_of(out_backprop=out_backprop))
     filter, out_backprop = _arguments.arrays(4, *given)
-    window = _window(2, strides, padding, data_format, dilations)
+    window = _arguments.window(2, strides, padding, data_format, dilations)
     source = _arguments.side(out_backprop, window)
     result = _arguments.target(_arguments.Argument("input_sizes", input_sizes), source, filter, window)
     groups = _arguments.conv_groups(result, filter)
@@ -332,7 +332,7 @@ def conv2d_backprop_filter(
     input, out_backprop = _arguments.arrays(
         4, _arguments.Argument("input", input), _arguments.Argument("out_backprop", out_backprop)
     )
-    window = _window(2, strides, padding, data_format, dilations)
+    window = _arguments.window(2, strides, padding, data_format, dilations)
     filter = _arguments.shape_only("filter_sizes", filter_sizes, 4)
     output = _arguments.side(input, window)
     groups = _arguments.conv_groups(output, filter)
@@ -361,18 +361,6 @@ def bias_add(value: Any, bias: Any, data_format: Any = None, name: Any = None) -
     return value + bias
 
 
-def _window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> _arguments.Window:
-    """The window of a call in TensorFlow's spelling."""
-    first = _arguments.channels_first(data_format, rank)
-    return _arguments.Window(
-        stride=_arguments.per_axis("strides", strides, rank, first),
-        dilation=_arguments.per_axis("dilations", dilations, rank, first),
-        crop=_arguments.crop(padding, rank, first),
-        channels_first=first,
-        padding=padding,
-    )
-
-
 def _transpose(
     rank: int,
     value: _arguments.Argument,
@@ -385,7 +373,7 @@ def _transpose(
 ) -> Any:
     """The transposed convolution of `rank` axes in TensorFlow's spelling."""
     value, filter = _arguments.arrays(rank + 2, value, filter)
-    window = _window(rank, strides, padding, data_format, dilations)
+    window = _arguments.window(rank, strides, padding, data_format, dilations)
     source = _arguments.side(value, window)
     result = _arguments.target(_arguments.Argument("output_shape", output_shape), source, filter, window)
     geometry = _arguments.resolve(window, source, filter, result)

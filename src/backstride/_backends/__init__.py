@@ -64,4 +64,9 @@ def home(value: Any) -> str | None:
 def of(*arrays: Any) -> Backend:
     """The file that serves all of `arrays`, which are served: the one of those that are not NumPy's, if any is not."""
     name = next((name for array in arrays if (name := home(array)) != "numpy"), "numpy")
+    return _module(name)
+
+
+@functools.cache
+def _module(name: str) -> Backend:
     return cast(Backend, importlib.import_module(f"backstride._backends.{name}"))

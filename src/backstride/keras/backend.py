@@ -85,7 +85,7 @@ def conv2d_transpose(
         dilation=arguments.keras_pair("dilation_rate", dilation_rate),
         crop=arguments.keras_crop(padding, 2),
         channels_first=arguments.keras_channels_first(image_data_format() if data_format is None else data_format),
-        padding=padding,
+        padding=arguments.shown(padding),
     )
     source = arguments.side(x, window)
     result = arguments.keras_target(Argument("output_shape", output_shape), source, window)
