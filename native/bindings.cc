@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cmath>
 #include <exception>
+#include <memory>
 #include <numeric>
 #include <stdexcept>
 #include <string>
@@ -213,6 +214,17 @@ NB_MODULE(_native, m) {
     m.def("threads", threads);
     m.def("set_threads", set_threads, "count"_a);
     m.def("physical_memory", physical_memory);
+    m.def(
+        "result",
+        [](Index bytes) {
+            auto memory = std::make_unique<ResultMemory>(bytes);
+            void *const data = memory->data();
+            nb::capsule owner(memory.get(), [](void *of) noexcept { delete static_cast<ResultMemory *>(of); });
+            memory.release();
+            return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(data, {static_cast<std::size_t>(bytes)}, owner);
+        },
+        "bytes"_a);
+    m.def("release_results", ResultMemory::release);
     m.def("erfc", erfc<float>, "x"_a.noconvert());
     m.def("erfc", erfc<double>, "x"_a.noconvert());
     m.def("fma_peak", [] {

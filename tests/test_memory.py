@@ -122,3 +122,84 @@ def test_a_copy_too_many_would_be_seen(python: Python) -> None:
     arguments = CASES["float32-nchw"] | {"wrt": "output"}
     copy = prod(axis[0] for axis in PLANE) * 256 * 4
     assert probe(python, **arguments) + copy > LIMIT
+
+
+# Memory of results, which is kept for the next ones
+
+
+SETUP = """
+import numpy as np, backstride
+from backstride._backends.numpy import empty
+
+def resident():
+    for line in open("/proc/self/status"):
+        if line.startswith("VmRSS"):
+            return int(line.split()[1]) // 1024
+
+def make(mib, value=1):
+    array = empty((mib, 2**18), np.dtype("f4"))
+    array.fill(value)
+    return array
+"""
+
+
+def test_large_results_reuse_memory_of_earlier_ones(python: Python) -> None:
+    """The one that fits, never one that is in use, also through a view."""
+    code = """
+first, second = make(8, 1), make(8, 2)
+place, view = first.ctypes.data, second[3:, 5:]
+del first, second
+third, fourth = make(8, 3), make(8, 4)
+assert third.ctypes.data == place
+assert (view == 2).all() and (third == 3).all() and (fourth == 4).all()
+del third
+assert make(16).ctypes.data != place and make(1).ctypes.data != place
+assert make(7).ctypes.data == place
+"""
+    python(SETUP + code)
+
+
+def test_kept_memory_is_bounded_and_given_back(python: Python) -> None:
+    code = """
+before = resident()
+arrays = [make(50) for _ in range(12)]
+assert resident() - before > 590
+del arrays
+assert resident() - before < 270
+make(300)
+assert resident() - before < 270
+backstride.release_memory()
+print(resident() - before)
+"""
+    assert int(python(SETUP + code)) < 20
+
+
+def test_kept_memory_survives_fork_and_threads(python: Python) -> None:
+    code = """
+import os, threading
+def work():
+    for n in range(200):
+        array = make(2, n)
+        assert (array == n).all()
+threads = [threading.Thread(target=work) for _ in range(4)]
+for thread in threads: thread.start()
+child = os.fork()
+if child == 0:
+    work()
+    os._exit(0)
+for thread in threads: thread.join()
+print(os.waitpid(child, 0)[1])
+"""
+    assert python(SETUP + code).strip() == "0"
+
+
+def test_calls_make_their_results_in_it(python: Python) -> None:
+    code = """
+x, w = np.ones((1, 512, 512, 2), "f4"), np.ones((2, 2, 2, 2), "f4")
+def call():
+    result = backstride.nn.conv2d_transpose(x, w, (1024, 1024), 2)
+    assert (result == 2).all()
+    return result.ctypes.data
+assert call() == call()
+"""
+    python(SETUP + code)

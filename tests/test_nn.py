@@ -632,6 +632,7 @@ SIGNATURES = {
     backstride.set_num_threads: "count",
     backstride.get_num_threads: "",
     backstride.show_config: "",
+    backstride.release_memory: "",
 }
 
 
@@ -645,7 +646,11 @@ def test_signature(function: Any) -> None:
 
 def test_every_public_function_is_in_the_list_of_signatures() -> None:
     public = {getattr(module, name) for module in (nn, backend, layers) for name in module.__all__}
-    public |= {getattr(backstride, name) for name in backstride.__all__ if "threads" in name or "config" in name}
+    public |= {
+        getattr(backstride, name)
+        for name in backstride.__all__
+        if name in ("release_memory", "show_config") or "threads" in name
+    }
     activations = {getattr(nn, name) for name in _activations.__all__}
     assert {item for item in public - activations if not inspect.isclass(item)} == {*SIGNATURES}
 

@@ -16,7 +16,7 @@ from backstride import layers as layers
 from backstride import losses as losses
 from backstride import nn as nn
 from backstride import regularizers as regularizers
-from backstride._settings import get_num_threads, set_num_threads, show_config
+from backstride._settings import get_num_threads, release_memory, set_num_threads, show_config
 from backstride._variables import Run, Variable, VariableStore
 from backstride.compat.v1 import *  # noqa: F403
 from backstride.compat.v1 import __all__ as _tf
@@ -36,6 +36,7 @@ __all__ = [
     "losses",
     "nn",
     "regularizers",
+    "release_memory",
     "set_num_threads",
     "show_config",
 ]

@@ -42,6 +42,15 @@ def get_num_threads() -> int:
     return _native.threads()
 
 
+def release_memory() -> None:
+    """Gives the memory back to the system that is kept for the next large results: at most 256 MB.
+
+    >>> import backstride
+    >>> backstride.release_memory()
+    """
+    _native.release_results()
+
+
 def show_config() -> None:
     """Prints the version, the instruction set in use, the number of threads and which extras are installed."""
     rows = {

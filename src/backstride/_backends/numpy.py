@@ -88,12 +88,24 @@ def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.n
     _check_size(shape, dtype)
     if first.size == 0 or second.size == 0 or 0 in shape:
         return np.zeros(shape, dtype)
-    result = np.empty(shape, dtype)
+    result = empty(shape, dtype)
     element = _element(dtype)
     assert element is not None
     plan = _plan.plan(wrt, geometry, element, kernel)
     plan.run(_plain(first), _plain(second), _plain(result))
     return result
+
+
+# From this size on, the pages of fresh memory cost more than a look for memory that is kept.
+_LARGE = 1 << 20
+
+
+def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+    """An uninitialized array; a large one in memory that earlier results have given back, if there is any."""
+    size = math.prod(shape) * dtype.itemsize
+    if size < _LARGE:
+        return np.empty(shape, dtype)
+    return _native.result(size).view(dtype).reshape(shape)
 
 
 namespace = np
