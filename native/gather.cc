@@ -35,9 +35,10 @@ template <class T> class Gather {
   public:
     Gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll)
         : plan_(plan), target_(target), source_(source, plan.element, poll),
-          filter_(filter, plan.element, plan.geometry.groups, plan.wrt == Operand::output ? 4 : 3, plan.kernel->columns,
-                  poll),
-          depth_(source.shape[4] / plan.geometry.groups), columns_(target.shape[4] / plan.geometry.groups),
+          groups_(plan.channelwise ? 1 : plan.geometry.groups),
+          filter_(filter, plan.element, groups_, plan.wrt == Operand::output && !plan.channelwise ? 4 : 3,
+                  plan.kernel->columns, poll),
+          depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_),
           panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)) {
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
@@ -49,7 +50,7 @@ template <class T> class Gather {
     }
 
     void run(Poll poll) const {
-        const Index tasks = blocks() * plan_.geometry.groups * panel_shares_;
+        const Index tasks = blocks() * groups_ * panel_shares_;
         parallel_for(tasks, [this](Index task) { compute(task); }, poll);
     }
 
@@ -62,12 +63,12 @@ template <class T> class Gather {
         Index source_cells = 1; // per position
         for (const Axis &axis : plan_.geometry.axes)
             source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
-        const Index bytes = depth_ * source_cells * Index{sizeof(T)};
+        const Index bytes = (plan_.channelwise ? columns_ : depth_) * source_cells * Index{sizeof(T)};
         Index positions = std::clamp(kBlockBytes / bytes, kFewestPositions, kMostPositions);
         cut(positions);
-        while (positions > kFewestPositions && blocks() * plan_.geometry.groups * panels_ < kEnoughTasks)
+        while (positions > kFewestPositions && blocks() * groups_ * panels_ < kEnoughTasks)
             cut(positions /= 2);
-        panel_shares_ = std::min(panels_, ceil_div(kEnoughTasks, blocks() * plan_.geometry.groups));
+        panel_shares_ = std::min(panels_, ceil_div(kEnoughTasks, blocks() * groups_));
     }
 
     /// Blocks of about so many positions per phase: whole rows first, then whole planes, then images.
@@ -87,8 +88,8 @@ template <class T> class Gather {
 
     void compute(Index task) const {
         const Index share = task % panel_shares_;
-        const Index group = task / panel_shares_ % plan_.geometry.groups;
-        Index block = task / panel_shares_ / plan_.geometry.groups;
+        const Index group = task / panel_shares_ % groups_;
+        Index block = task / panel_shares_ / groups_;
         Box box;
         for (int i : {3, 2, 1, 0}) {
             const Index first = block % blocks_[i] * block_[i];
@@ -194,6 +195,8 @@ template <class T> class Gather {
                         const Index begin = piece * region.count[along] / pieces;
                         const Index rows = (piece + 1) * region.count[along] / pieces - begin;
                         tile.a = source_.rows().data + source + begin * region.source_step[along];
+                        if (plan_.channelwise)
+                            tile.a += first;
                         write(kernel, tile, rows, target + begin * region.target_step[along],
                               region.target_step[along]);
                     }
@@ -208,7 +211,9 @@ template <class T> class Gather {
 
     /// Computes a tile straight into the result if its elements are sums as they are, else by way of a scratch tile.
     void write(const Kernel &kernel, Tile<T> &tile, Index rows, Index target, Index target_row) const {
-        const auto function = functions<T>(kernel).dense[tile.columns < kernel.columns][rows];
+        const auto &table = functions<T>(kernel);
+        const auto function =
+            (plan_.channelwise ? table.channelwise : table.dense)[tile.columns < kernel.columns][rows];
         if (direct_) {
             tile.c = static_cast<T *>(target_.data) + target;
             tile.c_row = target_row;
@@ -226,6 +231,7 @@ template <class T> class Gather {
     const Plan &plan_;
     const View &target_;
     const Readable<T> source_;
+    const Index groups_; // each a matrix product; channels that have a filter each are the columns of one
     const PackedFilter<T> filter_;
     const Index depth_, columns_, panels_; // of one group
     const bool direct_;

@@ -35,12 +35,13 @@ template <class T> class Outer {
   public:
     Outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll)
         : plan_(plan), filter_(filter), input_(input, plan.element, poll), output_(output, plan.element, poll),
-          rows_(filter.shape[3]), columns_(filter.shape[4] / plan.geometry.groups),
+          groups_(plan.channelwise ? 1 : plan.geometry.groups), rows_(filter.shape[3]),
+          columns_(filter.shape[4] / groups_),
           pixels_(std::clamp(kStepBytes / ((rows_ + columns_) * Index{sizeof(T)}), kFewestPixels, kMostPixels)),
           row_blocks_(ceil_div(rows_, kTilesDown * plan.kernel->rows)),
           column_blocks_(ceil_div(columns_, kTilesAcross * plan.kernel->columns)) {
         // The shares decide how sums are grouped, so they follow from sizes alone, not from kernel or threads.
-        const Index matrices = taps() * plan.geometry.groups * ceil_div(rows_, 64) * ceil_div(columns_, 64);
+        const Index matrices = taps() * groups_ * ceil_div(rows_, 64) * ceil_div(columns_, 64);
         Index steps = 0;
         for (Index tap = 0; tap < taps(); ++tap)
             steps = std::max(steps, pixels_of(tap).steps());
@@ -58,7 +59,7 @@ template <class T> class Outer {
     }
 
     void run(Poll poll) const {
-        const Index tasks = taps() * plan_.geometry.groups * row_blocks_ * column_blocks_ * shares_;
+        const Index tasks = taps() * groups_ * row_blocks_ * column_blocks_ * shares_;
         parallel_for(tasks, [this](Index task) { compute(task); }, poll);
         if (buffer_)
             parallel_for(taps() * rows_, [this](Index row) { add_up(row); }, poll);
@@ -108,7 +109,7 @@ template <class T> class Outer {
         task /= column_blocks_;
         const Index row0 = task % row_blocks_ * kTilesDown * plan_.kernel->rows;
         task /= row_blocks_;
-        const Index group = task % plan_.geometry.groups, tap = task / plan_.geometry.groups;
+        const Index group = task % groups_, tap = task / groups_;
         const Index row1 = std::min(rows_, row0 + kTilesDown * plan_.kernel->rows);
         const Index column1 = std::min(columns_, column0 + kTilesAcross * plan_.kernel->columns);
 
@@ -142,7 +143,12 @@ template <class T> class Outer {
                     const Index rows = row0 + (piece + 1) * (row1 - row0) / pieces - row;
                     tile.a = output_.rows().data + pixels.output + group * rows_ + row;
                     tile.c = sums + row * stride_[3] + column;
-                    functions<T>(kernel).outer[tile.columns < kernel.columns][rows](tile);
+                    const bool partial = tile.columns < kernel.columns;
+                    if (plan_.channelwise) {
+                        tile.a += column;
+                        functions<T>(kernel).channel_sums[partial](tile);
+                    } else
+                        functions<T>(kernel).outer[partial][rows](tile);
                 }
             }
         }
@@ -188,6 +194,7 @@ template <class T> class Outer {
     const Plan &plan_;
     const View &filter_;
     const Readable<T> input_, output_;
+    const Index groups_; // each with matrices of its own; channels that have a filter each are columns of one row
     const Index rows_, columns_; // of one tap's matrix in one group
     const Index pixels_;         // in one step
     const Index row_blocks_, column_blocks_;

@@ -21,14 +21,17 @@ Element sum_of(Element element) {
 }
 
 Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, std::string_view name) {
-    const Index in = geometry.in_channels / geometry.groups, out = geometry.out_channels / geometry.groups;
-    const Index columns = wrt == Operand::output ? out : in;
+    const bool channelwise =
+        geometry.groups > 1 && geometry.groups == geometry.in_channels && geometry.groups == geometry.out_channels;
+    const Index groups = channelwise ? 1 : geometry.groups;
+    const Index columns = (wrt == Operand::output ? geometry.out_channels : geometry.in_channels) / groups;
     const Element sum = sum_of(element);
     if (name.empty()) {
         const Index row_channels = wrt == Operand::output ? geometry.in_channels : geometry.out_channels;
         const Kernel &kernel = choose_kernel(isa, sum, columns, row_channels * size_of(sum));
         const Kernel &narrow = choose_kernel(isa, sum, columns % kernel.columns, 1);
-        Plan plan{wrt, element, geometry, &kernel, columns % kernel.columns <= narrow.columns ? &narrow : &kernel, isa};
+        const Kernel &tail = columns % kernel.columns <= narrow.columns ? narrow : kernel;
+        Plan plan{wrt, element, geometry, &kernel, &tail, isa, channelwise};
         plan.lanes = lanes_suit(plan);
         return plan;
     }
@@ -37,7 +40,7 @@ Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, 
             if (kernel.element != sum || kernel.isa > isa)
                 throw std::invalid_argument("kernel " + std::string(name) +
                                             " does not fit these elements or this machine");
-            return {wrt, element, geometry, &kernel, &kernel, kernel.isa};
+            return {wrt, element, geometry, &kernel, &kernel, kernel.isa, channelwise};
         }
     for (const StripeKernel &kernel : stripe_kernels())
         if (kernel.name == name) {

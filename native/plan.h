@@ -21,7 +21,8 @@ struct Plan {
     const Kernel *kernel;
     const Kernel *tail; // for the last panel of columns, which is narrower
     Isa isa;
-    bool lanes = false; // whether pixels take the lanes of vectors rather than columns
+    bool channelwise = false; // whether every channel has a filter of its own, so that channels are columns
+    bool lanes = false;       // whether pixels take the lanes of vectors rather than columns
 };
 
 /// The element type of sums of `element`.

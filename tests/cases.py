@@ -149,6 +149,8 @@ GROUPS = [
     case("groups-3-wide", same(3, 3, 1, 3), same(4, 2, 2, 8), channels=(51, 99), groups=3, batch=1),
     case("depthwise", same(5, 3, 2, 10), same(4, 3, 2, 8), channels=(13, 13), groups=13),
     case("depthwise-multiplier", same(3, 3, 1, 3), same(4, 3, 1, 4), channels=(4, 12), groups=4),
+    case("depthwise-wide", same(5, 4, 2, 10), same(19, 3, 2, 38), channels=(70, 70), groups=70),
+    case("depthwise-1d", same(40, 4, 3, 119), channels=(33, 33), groups=33),
     case("groups-fewer-outputs", valid(3, 2, 2), valid(3, 4, 2), channels=(36, 4), groups=2),
     case("groups-1d", same(30, 4, 3, 89), channels=(8, 4), groups=4),
 ]

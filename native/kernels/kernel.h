@@ -44,8 +44,13 @@ template <class T> struct Functions {
     using Function = void (*)(const Tile<T> &);
     /// a_step is 1, and C is written. For gathered sums: a row of A is a pixel, k its channels.
     Function dense[2][kMostRows + 1];
+    /// a_step is 1, depth 1, and C is written. For channels that each have a filter of their own: the columns of A are
+    /// those of B and C, A[row, s, t, column] at a[s.a + t * a_tap + row * a_row + column].
+    Function channelwise[2][kMostRows + 1];
     /// a_row is 1, and the sum is added to C. For sums of outer products: k is a pixel, a row of A a channel.
     Function outer[2][kMostRows + 1];
+    /// C is one row and added to; its columns are those of A and B, A[s, k, column] at a[s.a + k * a_step + column].
+    Function channel_sums[2];
 };
 
 /// A stretch of pixels, for results of so few columns that pixels take the lanes. A stream is one phase and column of

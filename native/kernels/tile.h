@@ -48,6 +48,24 @@ template <class T, int Rows> class RowsTogether {
     const T *first_;
 };
 
+inline int between(int n, int least, int most) { return n < least ? least : n > most ? most : n; }
+
+/// A vector of which, where it is `Partial`, only the first lanes are touched.
+template <class V, bool Partial> typename V::Register load(const typename V::Scalar *p, typename V::First lanes) {
+    if constexpr (Partial)
+        return V::load(p, lanes);
+    else
+        return V::load(p);
+}
+
+template <class V, bool Partial>
+void store(typename V::Scalar *p, typename V::Register value, typename V::First lanes) {
+    if constexpr (Partial)
+        V::store(p, value, lanes);
+    else
+        V::store(p, value);
+}
+
 /// The tile with Rows x Vectors accumulators. Partial: the vectors hold fewer columns than fit; Add: C is added to.
 template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> struct Block {
     using T = typename V::Scalar;
@@ -67,7 +85,7 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
                     Register vector[Vectors];
 #pragma GCC unroll 4
                     for (int v = 0; v < Vectors; ++v)
-                        vector[v] = load(b + v * V::kWidth, lanes[v]);
+                        vector[v] = load<V, Partial>(b + v * V::kWidth, lanes[v]);
 #pragma GCC unroll 16
                     for (int row = 0; row < Rows; ++row) {
                         const Register value = V::broadcast(a[row]);
@@ -84,33 +102,75 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
 #pragma GCC unroll 4
             for (int v = 0; v < Vectors; ++v) {
                 T *c = tile.c + row * tile.c_row + v * V::kWidth;
-                store(c, Add ? V::add(load(c, lanes[v]), sum[row][v]) : sum[row][v], lanes[v]);
+                store<V, Partial>(c, Add ? V::add(load<V, Partial>(c, lanes[v]), sum[row][v]) : sum[row][v], lanes[v]);
             }
     }
+};
 
-  private:
-    static int between(int n, int least, int most) { return n < least ? least : n > most ? most : n; }
+/// The tile whose columns are channels, each with a filter of its own.
+template <class V, int Rows, int Vectors, bool Partial> struct Channels {
+    using T = typename V::Scalar;
+    using Register = typename V::Register;
 
-    static Register load(const T *p, typename V::First lanes) {
-        if constexpr (Partial)
-            return V::load(p, lanes);
-        else
-            return V::load(p);
-    }
+    static void multiply(const Tile<T> &tile) {
+        typename V::First lanes[Vectors];
+        for (int v = 0; v < Vectors; ++v)
+            lanes[v] = V::first(between(tile.columns - v * V::kWidth, 0, V::kWidth));
 
-    static void store(T *p, Register value, typename V::First lanes) {
-        if constexpr (Partial)
-            V::store(p, value, lanes);
-        else
-            V::store(p, value);
+        Register sum[Rows][Vectors]{};
+        for (Index s = 0; s < tile.count; ++s)
+            for (Index t = 0; t < tile.taps; ++t) {
+                const T *a = tile.a + tile.segments[s].a + t * tile.a_tap;
+                const T *b = tile.b + tile.segments[s].b * tile.b_segment + t * tile.b_tap;
+                Register weight[Vectors];
+#pragma GCC unroll 4
+                for (int v = 0; v < Vectors; ++v)
+                    weight[v] = load<V, Partial>(b + v * V::kWidth, lanes[v]);
+#pragma GCC unroll 16
+                for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 4
+                    for (int v = 0; v < Vectors; ++v)
+                        sum[row][v] = V::fma(load<V, Partial>(a + row * tile.a_row + v * V::kWidth, lanes[v]),
+                                             weight[v], sum[row][v]);
+            }
+#pragma GCC unroll 16
+        for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v)
+                store<V, Partial>(tile.c + row * tile.c_row + v * V::kWidth, sum[row][v], lanes[v]);
     }
 };
+
+/// The same for sums over pixels.
+template <class V, int Vectors, bool Partial> void sum_channels(const Tile<typename V::Scalar> &tile) {
+    typename V::First lanes[Vectors];
+    for (int v = 0; v < Vectors; ++v)
+        lanes[v] = V::first(between(tile.columns - v * V::kWidth, 0, V::kWidth));
+
+    typename V::Register sum[Vectors]{};
+    for (Index s = 0; s < tile.count; ++s) {
+        const auto *a = tile.a + tile.segments[s].a;
+        const auto *b = tile.b + tile.segments[s].b * tile.b_segment;
+        for (Index k = 0; k < tile.depth; ++k)
+#pragma GCC unroll 4
+            for (int v = 0; v < Vectors; ++v)
+                sum[v] = V::fma(load<V, Partial>(a + k * tile.a_step + v * V::kWidth, lanes[v]),
+                                load<V, Partial>(b + k * tile.b_step + v * V::kWidth, lanes[v]), sum[v]);
+    }
+#pragma GCC unroll 4
+    for (int v = 0; v < Vectors; ++v) {
+        auto *c = tile.c + v * V::kWidth;
+        store<V, Partial>(c, V::add(load<V, Partial>(c, lanes[v]), sum[v]), lanes[v]);
+    }
+}
 
 template <class V, int Rows, int Vectors> constexpr void add_rows(Functions<typename V::Scalar> &functions) {
     using T = typename V::Scalar;
     if constexpr (Rows > 0) {
         functions.dense[false][Rows] = Block<V, Rows, Vectors, false, RowsApart<T, Rows>, false>::multiply;
         functions.dense[true][Rows] = Block<V, Rows, Vectors, true, RowsApart<T, Rows>, false>::multiply;
+        functions.channelwise[false][Rows] = Channels<V, Rows, Vectors, false>::multiply;
+        functions.channelwise[true][Rows] = Channels<V, Rows, Vectors, true>::multiply;
         functions.outer[false][Rows] = Block<V, Rows, Vectors, false, RowsTogether<T, Rows>, true>::multiply;
         functions.outer[true][Rows] = Block<V, Rows, Vectors, true, RowsTogether<T, Rows>, true>::multiply;
         add_rows<V, Rows - 1, Vectors>(functions);
@@ -121,6 +181,8 @@ template <class V, int Rows, int Columns> constexpr Functions<typename V::Scalar
     static_assert(Rows <= kMostRows && Rows * Columns <= kMostTileElements && Columns % V::kWidth == 0);
     Functions<typename V::Scalar> functions{};
     add_rows<V, Rows, Columns / V::kWidth>(functions);
+    functions.channel_sums[false] = sum_channels<V, Columns / V::kWidth, false>;
+    functions.channel_sums[true] = sum_channels<V, Columns / V::kWidth, true>;
     return functions;
 }
 
