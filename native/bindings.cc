@@ -6,8 +6,10 @@
 #include <exception>
 #include <memory>
 #include <numeric>
+#include <optional>
 #include <stdexcept>
 #include <string>
+#include <variant>
 #include <vector>
 
 #include <unistd.h>
@@ -15,11 +17,13 @@
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
 #include "memory.h"
+#include "packed.h"
 #include "plan.h"
 
 namespace nb = nanobind;
@@ -109,8 +113,8 @@ class BoundPlan {
     }
 
     std::string_view kernel() const { return kernel_name(plan_); }
+    const Plan &plan() const { return plan_; }
 
-  private:
     /// The array in the core's order of axes. Python has checked it; a slip there must not become a wild pointer.
     template <class Array> View view(const Array &array, Operand operand) const {
         const bool filter = operand == Operand::filter;
@@ -142,9 +146,75 @@ class BoundPlan {
         return view;
     }
 
+  private:
     Plan plan_;
     int rank_;
     bool channels_first_;
+};
+
+/// A packed filter with bias and activation, for all plans that differ from this one in batch and lengths alone.
+class BoundPacked {
+  public:
+    BoundPacked(const BoundPlan &bound, const In &filters, const std::optional<In> &bias, std::string_view activation,
+                double parameter)
+        : plan_(bound.plan()), packed_(pack(plan_, bound.view(filters, Operand::filter), bias,
+                                            named<Activation>(kActivationNames, activation), parameter)) {}
+
+    void run(const BoundPlan &bound, const In &input, const Out &result) const {
+        if (!same_layer(bound.plan(), plan_))
+            throw std::invalid_argument("the filter is packed for another layer");
+        const View x = bound.view(input, Operand::input), y = bound.view(result, Operand::output);
+        unlocked([&] { std::visit([&](const auto &packed) { packed.run(bound.plan(), x, y, signalled); }, packed_); });
+    }
+
+    /// Of those that may do the work; lengths decide which.
+    std::vector<std::string_view> kernels() const {
+        Plan plan = plan_;
+        plan.lanes = false;
+        std::vector<std::string_view> names{kernel_name(plan)};
+        plan.lanes = std::visit([](const auto &packed) { return packed.has_stripes(); }, packed_);
+        if (plan.lanes)
+            names.push_back(kernel_name(plan));
+        return names;
+    }
+
+    Index bytes() const {
+        return std::visit([](const auto &packed) { return packed.bytes(); }, packed_);
+    }
+
+  private:
+    using AnyPacked = std::variant<Packed<float>, Packed<double>, Packed<std::uint32_t>, Packed<std::uint64_t>>;
+
+    static AnyPacked pack(const Plan &plan, const View &filter, const std::optional<In> &bias, Activation activation,
+                          double parameter) {
+        std::optional<AnyPacked> result;
+        unlocked([&] {
+            visit(plan.element, [&](auto value) {
+                using S = decltype(value);
+                using T = typename Sum<S>::type;
+                Packed<T> packed(plan, filter, true, signalled);
+                if (bias || activation != Activation::none)
+                    packed.epilogue = {*plan.kernel, activation, parameter,
+                                       entries<S>(bias, plan.geometry.out_channels)};
+                result.emplace(std::move(packed));
+            });
+        });
+        return *std::move(result);
+    }
+
+    /// A bias of elements S, in the type of the sums.
+    template <class S> static std::vector<typename Sum<S>::type> entries(const std::optional<In> &bias, Index count) {
+        std::vector<typename Sum<S>::type> result(static_cast<std::size_t>(count));
+        if (!bias)
+            return result;
+        if (bias->ndim() != 1 || bias->itemsize() != sizeof(S) || static_cast<Index>(bias->shape(0)) != count)
+            throw std::invalid_argument("bias does not match the plan's channels or element type");
+        copy_matrix(static_cast<const S *>(bias->data()), 0, bias->stride(0), 1, count, result.data(), count);
+        return result;
+    }
+
+    Plan plan_;
+    AnyPacked packed_;
 };
 
 /// The best rate of float32 multiply-adds that all threads together reach, in operations per second: the best of
@@ -190,6 +260,13 @@ NB_MODULE(_native, m) {
              "channels_first"_a, "kernel"_a = "")
         .def("run", &BoundPlan::run, "first"_a.noconvert(), "second"_a.noconvert(), "result"_a.noconvert())
         .def_prop_ro("kernel", &BoundPlan::kernel);
+
+    nb::class_<BoundPacked>(m, "Packed")
+        .def(nb::init<const BoundPlan &, const In &, const std::optional<In> &, std::string_view, double>(), "plan"_a,
+             "filters"_a.noconvert(), "bias"_a.noconvert().none(), "activation"_a, "parameter"_a)
+        .def("run", &BoundPacked::run, "plan"_a, "input"_a.noconvert(), "result"_a.noconvert())
+        .def_prop_ro("kernels", &BoundPacked::kernels)
+        .def_prop_ro("bytes", &BoundPacked::bytes);
 
     m.def("kernels", [] {
         nb::list result;

@@ -22,6 +22,9 @@ constexpr Index kInterruptEvery = 1 << 22;
 /// Cells of the result along batch, depth, height and width.
 using Box = std::array<Range, 4>;
 
+/// How many matrix products a region is: one for each group, but channels that have a filter each are columns of one.
+Index products(const Plan &plan) { return plan.channelwise ? 1 : plan.geometry.groups; }
+
 /// Positions of the result which the same taps reach: a product of runs, and of images. Offsets are in elements.
 struct Region {
     Index count[4];
@@ -33,18 +36,21 @@ struct Region {
 
 template <class T> class Gather {
   public:
-    Gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll)
-        : plan_(plan), target_(target), source_(source, plan.element, poll),
-          groups_(plan.channelwise ? 1 : plan.geometry.groups),
-          filter_(filter, plan.element, groups_, plan.wrt == Operand::output && !plan.channelwise ? 4 : 3,
-                  plan.kernel->columns, poll),
-          depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_),
-          panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)) {
+    Gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
+           const View &target, Poll poll)
+        : plan_(plan), target_(target), filter_(filter), epilogue_(epilogue), source_(source, plan.element, poll),
+          groups_(products(plan)), depth_(plan.channelwise ? 1 : source.shape[4] / groups_),
+          columns_(target.shape[4] / groups_), panels_(ceil_div(columns_, plan.kernel->columns)),
+          direct_(in_place<T>(target, plan.element)) {
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
             each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
                      [&](const Run &run) { reached += run.count; });
             covered_ = covered_ && reached == target.shape[i + 1];
+        }
+        if (!covered_) {
+            unreached_.resize(static_cast<std::size_t>(target.shape[4]));
+            epilogue.on_columns(unreached_.data(), 0, 1, target.shape[4], 0);
         }
         cut();
     }
@@ -98,7 +104,7 @@ template <class T> class Gather {
         }
         const Range panels = {share * panels_ / panel_shares_, (share + 1) * panels_ / panel_shares_};
         if (!covered_)
-            clear_box(box, group, panels);
+            fill_box(box, group, panels);
 
         std::vector<Run> runs[3];
         for (int i = 0; i < 3; ++i)
@@ -114,7 +120,8 @@ template <class T> class Gather {
                 }
     }
 
-    void clear_box(const Box &box, Index group, Range panels) const {
+    /// Gives all cells the value of those that no tap reaches.
+    void fill_box(const Box &box, Index group, Range panels) const {
         const Index *stride = target_.stride;
         const Index first = panels.first * plan_.kernel->columns;
         const Index columns = std::min(columns_, panels.last * plan_.kernel->columns) - first;
@@ -123,7 +130,7 @@ template <class T> class Gather {
                 for (Index h = box[2].first; h < box[2].last; ++h) {
                     const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + box[3].first * stride[3] +
                                          (group * columns_ + first) * stride[4];
-                    clear(box[3].count(), columns, plan_.element,
+                    store(unreached_.data() + group * columns_ + first, 0, box[3].count(), columns, plan_.element,
                           {at(target_, plan_.element, offset), stride[3], stride[4]});
                 }
     }
@@ -197,7 +204,7 @@ template <class T> class Gather {
                         tile.a = source_.rows().data + source + begin * region.source_step[along];
                         if (plan_.channelwise)
                             tile.a += first;
-                        write(kernel, tile, rows, target + begin * region.target_step[along],
+                        write(kernel, tile, rows, group * columns_ + first, target + begin * region.target_step[along],
                               region.target_step[along]);
                     }
                     if ((done += line) > kInterruptEvery) {
@@ -210,7 +217,7 @@ template <class T> class Gather {
     }
 
     /// Computes a tile straight into the result if its elements are sums as they are, else by way of a scratch tile.
-    void write(const Kernel &kernel, Tile<T> &tile, Index rows, Index target, Index target_row) const {
+    void write(const Kernel &kernel, Tile<T> &tile, Index rows, Index channel, Index target, Index target_row) const {
         const auto &table = functions<T>(kernel);
         const auto function =
             (plan_.channelwise ? table.channelwise : table.dense)[tile.columns < kernel.columns][rows];
@@ -218,37 +225,51 @@ template <class T> class Gather {
             tile.c = static_cast<T *>(target_.data) + target;
             tile.c_row = target_row;
             function(tile);
+            epilogue_.on_columns(tile.c, tile.c_row, rows, tile.columns, channel);
             return;
         }
         alignas(64) T scratch[kMostTileElements];
         tile.c = scratch;
         tile.c_row = tile.columns;
         function(tile);
+        epilogue_.on_columns(scratch, tile.c_row, rows, tile.columns, channel);
         store(scratch, tile.c_row, rows, tile.columns, plan_.element,
               {at(target_, plan_.element, target), target_row, target_.stride[4]});
     }
 
     const Plan &plan_;
     const View &target_;
+    const PackedFilter<T> &filter_;
+    const Epilogue<T> &epilogue_;
     const Readable<T> source_;
-    const Index groups_; // each a matrix product; channels that have a filter each are the columns of one
-    const PackedFilter<T> filter_;
+    const Index groups_;
     const Index depth_, columns_, panels_; // of one group
     const bool direct_;
-    bool covered_ = true; // every cell of the result is reached by some tap
+    bool covered_ = true; // every cell of the result is reached by some tap, or else
+    std::vector<T> unreached_;
     Index block_[4], blocks_[4], panel_shares_;
 };
 
 } // namespace
 
-template <class T>
-void gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll) {
-    Gather<T>(plan, source, filter, target, poll).run(poll);
+template <class T> PackedFilter<T> pack_panels(const Plan &plan, const View &filter, Poll poll) {
+    const int depth_axis = plan.wrt == Operand::output && !plan.channelwise ? 4 : 3;
+    return PackedFilter<T>(filter, plan.element, products(plan), depth_axis, plan.kernel->columns, poll);
 }
 
-template void gather<float>(const Plan &, const View &, const View &, const View &, Poll);
-template void gather<double>(const Plan &, const View &, const View &, const View &, Poll);
-template void gather<std::uint32_t>(const Plan &, const View &, const View &, const View &, Poll);
-template void gather<std::uint64_t>(const Plan &, const View &, const View &, const View &, Poll);
+template <class T>
+void gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
+            const View &target, Poll poll) {
+    Gather<T>(plan, source, filter, epilogue, target, poll).run(poll);
+}
+
+#define INSTANTIATE(T)                                                                                                 \
+    template PackedFilter<T> pack_panels(const Plan &, const View &, Poll);                                            \
+    template void gather(const Plan &, const View &, const PackedFilter<T> &, const Epilogue<T> &, const View &, Poll);
+INSTANTIATE(float)
+INSTANTIATE(double)
+INSTANTIATE(std::uint32_t)
+INSTANTIATE(std::uint64_t)
+#undef INSTANTIATE
 
 } // namespace backstride

@@ -2,11 +2,18 @@
 // The transposed convolution and its input gradient: every cell of the result gathers the taps that reach it.
 #pragma once
 
+#include "epilogue.h"
+#include "pack.h"
 #include "plan.h"
 
 namespace backstride {
 
+/// The filter as `gather` reads it, for all plans that differ from this one in batch and lengths alone.
+template <class T> PackedFilter<T> pack_panels(const Plan &plan, const View &filter, Poll poll);
+
 /// `source` is the operand that is neither the filter nor the result. T is the type of the sums.
-template <class T> void gather(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll);
+template <class T>
+void gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
+            const View &target, Poll poll);
 
 } // namespace backstride

@@ -67,22 +67,34 @@ Cut cut(const Geometry &geometry, Index size) {
     return cut;
 }
 
+/// What lanes_fit asks of a layer, whatever its batch and lengths.
+bool layer_fits(const Plan &plan) {
+    const Element sum = sum_of(plan.element);
+    const Axis &w = plan.geometry.axes[2];
+    const Index columns = plan.geometry.out_channels / plan.geometry.groups;
+    return plan.wrt == Operand::output && (sum == Element::float32 || sum == Element::float64) && w.dilation == 1 &&
+           columns <= kMostStreams && w.stride <= kMostStreams / columns;
+}
+
+/// Whether lanes for so many pixels, of which `used` do useful work, are better filled than lanes for columns.
+bool better_filled(const Plan &plan, Index used, Index pixels) {
+    const Index width = sum_of(plan.element) == Element::float32 ? stripe_functions<float>(plan.isa).width
+                                                                 : stripe_functions<double>(plan.isa).width;
+    const Index columns = plan.geometry.out_channels / plan.geometry.groups;
+    const auto share = [&](Index filled, Index of) {
+        return static_cast<double>(filled) / static_cast<double>(ceil_div(of, width) * width);
+    };
+    return kEfficiency * share(used, pixels) > share(columns, columns);
+}
+
 template <class T> class Lanes {
   public:
-    Lanes(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll)
-        : plan_(plan), source_(source), target_(target), functions_(stripe_functions<T>(plan.isa)),
-          cut_(cut(plan.geometry, sizeof(T))), depth_(plan.geometry.in_channels / plan.geometry.groups),
-          columns_(plan.geometry.out_channels / plan.geometry.groups),
-          segment_(depth_ * plan.geometry.axes[2].kernel * columns_),
-          weights_(plan.geometry.groups * filter.shape[0] * filter.shape[1] * segment_) {
-        pack(filter, poll);
-    }
-
-    bool finite() const {
-        const Index count =
-            plan_.geometry.groups * plan_.geometry.axes[0].kernel * plan_.geometry.axes[1].kernel * segment_;
-        return std::all_of(weights_.get(), weights_.get() + count, [](T weight) { return std::isfinite(weight); });
-    }
+    Lanes(const Plan &plan, const View &source, const PackedStripes<T> &filter, const Epilogue<T> &epilogue,
+          const View &target)
+        : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue),
+          functions_(stripe_functions<T>(plan.isa)), cut_(cut(plan.geometry, sizeof(T))),
+          depth_(plan.geometry.in_channels / plan.geometry.groups),
+          columns_(plan.geometry.out_channels / plan.geometry.groups) {}
 
     void run(Poll poll) const {
         const Index tasks =
@@ -98,34 +110,6 @@ template <class T> class Lanes {
         std::vector<Index> held; // which source row each slot holds
         std::vector<Segment> segments;
     };
-
-    /// In the order in which stripes use the weights.
-    void pack(const View &filter, Poll poll) {
-        const auto [kd, kh, kw, out, in] = filter.shape;
-        const Index stride = plan_.geometry.axes[2].stride, rows = kd * kh;
-        visit(plan_.element, [&](auto value) {
-            using S = decltype(value);
-            if constexpr (std::is_same_v<typename Sum<S>::type, T>) {
-                const S *data = static_cast<const S *>(filter.data);
-                parallel_for(
-                    plan_.geometry.groups * rows,
-                    [&](Index task) {
-                        const Index group = task / rows, d = task % rows / kh, h = task % kh;
-                        const S *row =
-                            data + d * filter.stride[0] + h * filter.stride[1] + group * depth_ * filter.stride[4];
-                        T *to = weights_.get() + task * segment_;
-                        for (Index first = 0; first < depth_; first += kStripeDepth)
-                            for (Index t = 0; t < cut_.taps; ++t)
-                                for (Index c = first; c < std::min(first + kStripeDepth, depth_); ++c)
-                                    for (Index w = t * stride; w < std::min((t + 1) * stride, kw); ++w)
-                                        for (Index o = 0; o < columns_; ++o)
-                                            *to++ = widen(row[w * filter.stride[2] + o * filter.stride[3] +
-                                                              c * filter.stride[4]]);
-                    },
-                    poll);
-            }
-        });
-    }
 
     void compute(Index task) const {
         const auto &axes = plan_.geometry.axes;
@@ -224,9 +208,8 @@ template <class T> class Lanes {
         alignas(kLine) T scratch[kMostScratch];
         Stripe<T> stripe{};
         stripe.a_step = cut_.channel;
-        stripe.b =
-            weights_.get() + work.group * plan_.geometry.axes[0].kernel * plan_.geometry.axes[1].kernel * segment_;
-        stripe.b_segment = segment_;
+        stripe.b = filter_.group(work.group);
+        stripe.b_segment = filter_.segment_size();
         stripe.segments = work.segments.data();
         stripe.count = static_cast<Index>(work.segments.size());
         stripe.depth = depth_;
@@ -238,6 +221,9 @@ template <class T> class Lanes {
             stripe.a = work.ring.get() + first + cut_.taps - 1;
             stripe.c_row = last - first;
             functions_.sum[cut_.streams][(last - first) / width](stripe);
+            for (Index phase = 0; phase < cut_.streams / columns_; ++phase)
+                epilogue_.on_rows(scratch + phase * columns_ * stripe.c_row, stripe.c_row, columns_, stripe.c_row,
+                                  work.group * columns_);
             write(work, row, scratch, first, std::min(last, positions));
         }
     }
@@ -270,48 +256,82 @@ template <class T> class Lanes {
 
     const Plan &plan_;
     const View &source_, &target_;
+    const PackedStripes<T> &filter_;
+    const Epilogue<T> &epilogue_;
     const StripeFunctions<T> &functions_;
     const Cut cut_;
-    const Index depth_, columns_, segment_;
-    const Buffer<T> weights_;
+    const Index depth_, columns_;
 };
 
 } // namespace
 
+template <class T>
+PackedStripes<T>::PackedStripes(const Plan &plan, const View &filter, Poll poll)
+    : groups_(plan.geometry.groups), rows_(filter.shape[0] * filter.shape[1]),
+      segment_(filter.shape[2] * filter.shape[3] * filter.shape[4] / groups_), data_(groups_ * rows_ * segment_) {
+    const Index kh = filter.shape[1], kw = filter.shape[2], columns = filter.shape[3],
+                depth = filter.shape[4] / groups_;
+    const Index stride = plan.geometry.axes[2].stride, taps = ceil_div(kw, stride);
+    visit(plan.element, [&](auto value) {
+        using S = decltype(value);
+        if constexpr (std::is_same_v<typename Sum<S>::type, T>) {
+            const S *data = static_cast<const S *>(filter.data);
+            parallel_for(
+                groups_ * rows_,
+                [&](Index task) {
+                    const Index group = task / rows_, d = task % rows_ / kh, h = task % kh;
+                    const S *row =
+                        data + d * filter.stride[0] + h * filter.stride[1] + group * depth * filter.stride[4];
+                    T *to = data_.get() + task * segment_;
+                    for (Index first = 0; first < depth; first += kStripeDepth)
+                        for (Index t = 0; t < taps; ++t)
+                            for (Index c = first; c < std::min(first + kStripeDepth, depth); ++c)
+                                for (Index w = t * stride; w < std::min((t + 1) * stride, kw); ++w)
+                                    for (Index o = 0; o < columns; ++o)
+                                        *to++ = widen(
+                                            row[w * filter.stride[2] + o * filter.stride[3] + c * filter.stride[4]]);
+                },
+                poll);
+        }
+    });
+}
+
+template <class T> bool PackedStripes<T>::finite() const {
+    return std::all_of(data_.get(), data_.get() + groups_ * rows_ * segment_,
+                       [](T weight) { return std::isfinite(weight); });
+}
+
 bool lanes_fit(const Plan &plan) {
-    const Element sum = sum_of(plan.element);
-    const Axis &w = plan.geometry.axes[2];
-    const Index columns = plan.geometry.out_channels / plan.geometry.groups;
-    if (plan.wrt != Operand::output || (sum != Element::float32 && sum != Element::float64) || w.dilation != 1 ||
-        columns > kMostStreams || w.stride > kMostStreams / columns)
+    if (!layer_fits(plan))
         return false;
-    const Cut parts = cut(plan.geometry, size_of(sum));
-    return parts.slots[0] * parts.slots[1] <= kMostRingBytes / size_of(sum) / parts.slot_size;
+    const Index size = size_of(sum_of(plan.element));
+    const Cut parts = cut(plan.geometry, size);
+    return parts.slots[0] * parts.slots[1] <= kMostRingBytes / size / parts.slot_size;
 }
 
 bool lanes_suit(const Plan &plan) {
-    const Index columns = plan.geometry.out_channels / plan.geometry.groups;
-    const Index depth = plan.geometry.in_channels / plan.geometry.groups;
-    if (depth < kFewestChannels || !lanes_fit(plan))
+    if (!lanes_suit_some(plan) || !lanes_fit(plan))
         return false;
-    const Index size = size_of(sum_of(plan.element)), width = (size == 4 ? stripe_functions<float>(plan.isa).width
-                                                                         : stripe_functions<double>(plan.isa).width);
-    const Cut parts = cut(plan.geometry, size);
-    const auto share = [&](Index used, Index of) {
-        return static_cast<double>(used) / static_cast<double>(ceil_div(of, width) * width);
-    };
-    return kEfficiency * share(parts.images * parts.block, parts.images * parts.pitch) > share(columns, columns);
+    const Cut parts = cut(plan.geometry, size_of(sum_of(plan.element)));
+    return better_filled(plan, parts.images * parts.block, parts.images * parts.pitch);
 }
 
-template <class T> bool lanes(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll) {
-    const Lanes<T> work(plan, source, filter, target, poll);
-    if (!work.finite())
-        return false;
-    work.run(poll);
-    return true;
+bool lanes_suit_some(const Plan &plan) {
+    return plan.geometry.in_channels / plan.geometry.groups >= kFewestChannels && layer_fits(plan) &&
+           better_filled(plan, 1 << 20, 1 << 20);
 }
 
-template bool lanes<float>(const Plan &, const View &, const View &, const View &, Poll);
-template bool lanes<double>(const Plan &, const View &, const View &, const View &, Poll);
+template <class T>
+void lanes(const Plan &plan, const View &source, const PackedStripes<T> &filter, const Epilogue<T> &epilogue,
+           const View &target, Poll poll) {
+    Lanes<T>(plan, source, filter, epilogue, target).run(poll);
+}
+
+#define INSTANTIATE(T)                                                                                                 \
+    template class PackedStripes<T>;                                                                                   \
+    template void lanes(const Plan &, const View &, const PackedStripes<T> &, const Epilogue<T> &, const View &, Poll);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
 
 } // namespace backstride

@@ -2,6 +2,8 @@
 // The transposed convolution of few output channels, with pixels in the lanes of vectors.
 #pragma once
 
+#include "epilogue.h"
+#include "memory.h"
 #include "plan.h"
 
 namespace backstride {
@@ -12,8 +14,28 @@ bool lanes_fit(const Plan &plan);
 /// True if it is the faster way, too.
 bool lanes_suit(const Plan &plan);
 
-/// Computes the output, or returns false, having written nothing, if the filter is not finite: pixels beyond the edges
-/// are zeros here, whose products with infinity the definition does not have. T is the type of the sums.
-template <class T> bool lanes(const Plan &plan, const View &source, const View &filter, const View &target, Poll poll);
+/// True if it may be for plans that differ from this one in batch and lengths.
+bool lanes_suit_some(const Plan &plan);
+
+/// The weights in the order in which stripes use them, for all plans that differ from this one in batch and lengths
+/// alone: a segment for each group, depth and height.
+template <class T> class PackedStripes {
+  public:
+    PackedStripes(const Plan &plan, const View &filter, Poll poll);
+
+    bool finite() const;
+    Index segment_size() const { return segment_; }
+    const T *group(Index index) const { return data_.get() + index * rows_ * segment_; }
+    Index bytes() const { return groups_ * rows_ * segment_ * Index{sizeof(T)}; }
+
+  private:
+    Index groups_, rows_, segment_;
+    Buffer<T> data_;
+};
+
+/// Computes the output with a filter that is finite. T is the type of the sums.
+template <class T>
+void lanes(const Plan &plan, const View &source, const PackedStripes<T> &filter, const Epilogue<T> &epilogue,
+           const View &target, Poll poll);
 
 } // namespace backstride

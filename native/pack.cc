@@ -48,7 +48,7 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Poll
 
 template <class T>
 PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Poll poll)
-    : taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
+    : groups_(groups), taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
       depth_(depth_axis == 4 ? filter.shape[4] / groups : filter.shape[3]),
       columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), width_(width),
       data_(groups * taps_ * depth_ * columns_) {
@@ -86,15 +86,6 @@ void store(const T *sums, Index sums_row, Index rows, Index columns, Element ele
                 for (Index r = 0; r < rows; ++r)
                     to[r * place.row + c * place.column] = narrow<S>(sums[r * sums_row + c]);
         }
-    });
-}
-
-void clear(Index rows, Index columns, Element element, const Place &place) {
-    visit(element, [&](auto zero) {
-        auto *to = static_cast<decltype(zero) *>(place.data);
-        for (Index r = 0; r < rows; ++r)
-            for (Index c = 0; c < columns; ++c)
-                to[r * place.row + c * place.column] = decltype(zero){};
     });
 }
 

@@ -40,9 +40,10 @@ template <class T> class PackedFilter {
     const T *panel(Index group, Index index) const {
         return data_.get() + (group * columns_ + index * width_) * taps_ * depth_;
     }
+    Index bytes() const { return groups_ * taps_ * depth_ * columns_ * Index{sizeof(T)}; }
 
   private:
-    Index taps_, depth_, columns_, width_;
+    Index groups_, taps_, depth_, columns_, width_;
     Buffer<T> data_;
 };
 
@@ -70,9 +71,6 @@ struct Place {
 /// Copies a matrix of sums to its place, rounding each once.
 template <class T>
 void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, const Place &place);
-
-/// Sets a matrix to zero.
-void clear(Index rows, Index columns, Element element, const Place &place);
 
 /// The address of an element.
 inline void *at(const View &view, Element element, Index offset) {

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "plan.h"
 
+#include <algorithm>
 #include <stdexcept>
 #include <string>
+#include <tuple>
 
-#include "gather.h"
 #include "lanes.h"
 #include "outer.h"
+#include "packed.h"
 
 namespace backstride {
 
@@ -63,19 +65,24 @@ std::string_view kernel_name(const Plan &plan) {
     return plan.kernel->name;
 }
 
+bool same_layer(const Plan &a, const Plan &b) {
+    const Geometry &g = a.geometry, &h = b.geometry;
+    return a.wrt == b.wrt && a.element == b.element && a.kernel == b.kernel && a.isa == b.isa &&
+           g.in_channels == h.in_channels && g.out_channels == h.out_channels && g.groups == h.groups &&
+           std::equal(g.axes, g.axes + 3, h.axes, [](const Axis &x, const Axis &y) {
+               return x.kernel == y.kernel && x.stride == y.stride && x.dilation == y.dilation;
+           });
+}
+
 void run(const Plan &plan, const View &first, const View &second, const View &result, Poll poll) {
     visit(sum_of(plan.element), [&](auto value) {
         using T = decltype(value);
         if constexpr (std::is_same_v<typename Sum<T>::type, T>) {
-            if constexpr (std::is_floating_point_v<T>)
-                if (plan.lanes && lanes<T>(plan, first, second, result, poll))
-                    return;
             if (plan.wrt == Operand::filter)
-                outer<T>(plan, first, second, result, poll);
-            else if (plan.wrt == Operand::output)
-                gather<T>(plan, first, second, result, poll);
-            else
-                gather<T>(plan, second, first, result, poll);
+                return outer<T>(plan, first, second, result, poll);
+            const auto &[source, filter] =
+                plan.wrt == Operand::output ? std::tie(first, second) : std::tie(second, first);
+            Packed<T>(plan, filter, false, poll).run(plan, source, result, poll);
         }
     });
 }

@@ -34,6 +34,9 @@ Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, 
 /// The name of the kernel that does the work.
 std::string_view kernel_name(const Plan &plan);
 
+/// Whether two plans differ in batch, lengths and what follows from them alone.
+bool same_layer(const Plan &a, const Plan &b);
+
 /// Computes `result` from the two other operands, in the order input, filter, output. No array may be empty.
 /// Throws Stopped if `poll` stopped it, std::bad_alloc if memory is short; the result is then undefined.
 void run(const Plan &plan, const View &first, const View &second, const View &result, Poll poll);

@@ -39,6 +39,25 @@ template <class T> struct Tile {
 
 constexpr int kMostRows = 14, kMostTileElements = 14 * 32;
 
+/// What is done to sums before they are rounded: f(x + bias). With p the parameter, relu is max(x, 0), leaky_relu p * x
+/// where x < 0, elu p * (exp(x) - 1) where x < 0, gelu x * P(N < x) for a standard normal N, and snake
+/// x + sin(p * x)^2 / p. Integers know relu alone, for which p is the sign bit of the type that they stand for.
+enum class Activation { none, relu, leaky_relu, elu, gelu, sigmoid, tanh, snake };
+
+constexpr int kActivations = 8;
+constexpr std::string_view kActivationNames[kActivations] = {"none", "relu",    "leaky_relu", "elu",
+                                                             "gelu", "sigmoid", "tanh",       "snake"};
+
+/// A matrix of sums on which that is done in place: the bias of c[row * c_row + column] is at
+/// bias[row * bias_row + column * bias_column], where bias_column is 0 or 1.
+template <class T> struct Sums {
+    T *c;
+    Index c_row, rows, columns;
+    const T *bias;
+    Index bias_row, bias_column;
+    double parameter;
+};
+
 /// A kernel: a function for every number of rows, and for whole and partial rows of columns.
 template <class T> struct Functions {
     using Function = void (*)(const Tile<T> &);
@@ -49,6 +68,8 @@ template <class T> struct Functions {
     Function channelwise[2][kMostRows + 1];
     /// a_row is 1, and the sum is added to C. For sums of outer products: k is a pixel, a row of A a channel.
     Function outer[2][kMostRows + 1];
+    /// By Activation; null where the type has none.
+    void (*epilogue[kActivations])(const Sums<T> &);
     /// C is one row and added to; its columns are those of A and B, A[s, k, column] at a[s.a + k * a_step + column].
     Function channel_sums[2];
 };

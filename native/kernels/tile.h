@@ -9,6 +9,7 @@
 // hold(a), which makes the compiler keep `a` in its register.
 #pragma once
 
+#include "epilogue.h"
 #include "kernel.h"
 
 namespace backstride {
@@ -177,10 +178,11 @@ template <class V, int Rows, int Vectors> constexpr void add_rows(Functions<type
     }
 }
 
-template <class V, int Rows, int Columns> constexpr Functions<typename V::Scalar> all_rows() {
+template <class V, class Doubles, int Rows, int Columns> constexpr Functions<typename V::Scalar> all_rows() {
     static_assert(Rows <= kMostRows && Rows * Columns <= kMostTileElements && Columns % V::kWidth == 0);
     Functions<typename V::Scalar> functions{};
     add_rows<V, Rows, Columns / V::kWidth>(functions);
+    add_epilogues<V, Doubles>(functions);
     functions.channel_sums[false] = sum_channels<V, Columns / V::kWidth, false>;
     functions.channel_sums[true] = sum_channels<V, Columns / V::kWidth, true>;
     return functions;
@@ -217,4 +219,5 @@ template <class V> double burst(Index steps) {
 // The kernel files read the table with KERNEL_<their own instruction set> defined as this, the others as nothing.
 #define KERNEL(isa, ...) KERNEL_##isa(__VA_ARGS__)
 #define DEFINE_KERNEL(isa, T, type, rows, columns)                                                                     \
-    constinit const Functions<T> type##_##rows##x##columns##_##isa = all_rows<Vector<T>, rows, columns>();
+    constinit const Functions<T> type##_##rows##x##columns##_##isa =                                                   \
+        all_rows<Vector<T>, Vector<double>, rows, columns>();

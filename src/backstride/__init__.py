@@ -16,6 +16,7 @@ from backstride import layers as layers
 from backstride import losses as losses
 from backstride import nn as nn
 from backstride import regularizers as regularizers
+from backstride._packed import Plan, plan
 from backstride._settings import get_num_threads, release_memory, set_num_threads, show_config
 from backstride._variables import Run, Variable, VariableStore
 from backstride.compat.v1 import *  # noqa: F403
@@ -24,6 +25,7 @@ from backstride.compat.v1 import __all__ as _tf
 __version__ = "0.1.0"
 __all__ = [
     *_tf,
+    "Plan",
     "Run",
     "Variable",
     "VariableStore",
@@ -35,6 +37,7 @@ __all__ = [
     "layers",
     "losses",
     "nn",
+    "plan",
     "regularizers",
     "release_memory",
     "set_num_threads",

@@ -8,11 +8,14 @@ where that can be said, what would have worked. What depends on the function is 
 from __future__ import annotations
 
 import functools
+import math
 import operator
 import reprlib
 from collections.abc import Mapping, Sequence, Set
 from itertools import islice
 from typing import Any, NamedTuple
+
+import numpy as np
 
 from backstride import _backends
 from backstride._geometry import Crop, Geometry, Layer
@@ -329,12 +332,12 @@ def sizes(name: str, value: Any, count: int, alternative: int | None = None) -> 
     return lengths
 
 
-def target(argument: Argument, source: Side, filter: Argument, window: Window) -> Side:
+def target(argument: Argument, source: Side, filter: Argument, window: Window, groups: int = 1) -> Side:
     """The shape asked for by an `output_shape`: whole, or the spatial lengths alone."""
     rank = len(window.stride)
     lengths = sizes(*argument, rank + 2, rank)
     if len(lengths) == rank:
-        return Side(argument.name, source.batch, lengths, filter.value.shape[-2])
+        return Side(argument.name, source.batch, lengths, filter.value.shape[-2] * groups)
     return _side(argument.name, lengths, window)
 
 
@@ -446,3 +449,120 @@ class Shape(NamedTuple):
 def shape_only(name: str, value: Any, count: int) -> Argument:
     """A shape argument of `count` ints, in place of an array of that shape."""
     return Argument(name, Shape(sizes(name, value, count)))
+
+
+# Plans
+
+# The activations of plans that have a parameter, and its default.
+ALPHAS = {"leaky_relu": 0.2, "elu": 1.0, "snake": 1.0}
+ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "sigmoid", "tanh", "snake")
+
+
+def numpy_array(name: str, value: Any) -> Any:
+    """An array argument of a plan: NumPy's, or what becomes one."""
+    value = plain(value)
+    if (library := _backends.home(value)) not in (None, "numpy"):
+        raise TypeError(f"`{name}` is traced by {library}, and a plan has no gradient; use nn.conv2d_transpose")
+    ((_, array),) = of_one_library(Argument(name, value))
+    return array
+
+
+def check_rank(name: str, shape: Ints, rank: int) -> None:
+    """Refuses a shape of another number of dimensions."""
+    if len(shape) != rank:
+        raise ValueError(f"`{name}` must have {rank} dimensions; got shape {shape}")
+
+
+def check_dtype(name: str, array: Any, dtype: Any) -> None:
+    """Refuses an array of another dtype than the filter's; the byte order may differ."""
+    if array.dtype.newbyteorder("=") != dtype:
+        raise TypeError(f"`{name}` has dtype {array.dtype}; the plan's `filters` have {dtype} (convert with .astype)")
+
+
+def check_out(out: Any, shape: Ints, dtype: Any, x: np.ndarray) -> None:
+    """Refuses an `out` that cannot take the result."""
+    if not isinstance(out, np.ndarray) or isinstance(out, np.ma.MaskedArray):
+        raise TypeError(f"`out` must be a NumPy array; got {type(out).__qualname__}")
+    if out.shape != shape:
+        raise ValueError(f"`out` has shape {out.shape}; this result has {shape}")
+    if out.dtype != dtype:
+        raise ValueError(f"`out` has dtype {out.dtype}; this result has {dtype}")
+    if not out.flags.behaved:
+        raise ValueError("`out` must be writeable and aligned; np.empty makes such an array")
+    if _overlap(x, out):
+        raise ValueError("`out` and `x` overlap in memory; pass a copy of one")
+
+
+def _overlap(x: np.ndarray, out: np.ndarray) -> bool:
+    """Whether two arrays have an element's memory in common, or it takes long to say."""
+    try:
+        return np.shares_memory(x, out, max_work=10_000)
+    except np.exceptions.TooHardError:
+        return True
+
+
+def any_channels_first(data_format: Any, rank: int) -> bool:
+    """Whether a format name of TensorFlow or of Keras puts channels before the axes; None is channels last."""
+    names = (*FORMATS[rank], "channels_last", "channels_first")
+    if data_format is None:
+        return False
+    if not isinstance(data_format, str) or data_format not in names:
+        *most, last = map(repr, names)
+        raise ValueError(f"`data_format` must be {', '.join(most)} or {last}; got data_format={shown(data_format)}")
+    return data_format in names[1::2]
+
+
+def any_case(padding: Any) -> Any:
+    """TensorFlow's name of a padding that is spelled in any case; anything else as it is."""
+    return padding.upper() if isinstance(padding, str) and padding.upper() in ("SAME", "VALID") else padding
+
+
+def groups(value: Any, shape: Ints) -> int:
+    """The number of groups, which divides the input channels of a filter of this shape."""
+    count = integer("groups", value)
+    if count < 1 or shape[-1] % count:
+        raise ValueError(
+            f"`groups` must be positive and divide the {shape[-1]} input channels of `filters`; "
+            f"got groups={shown(value)}"
+        )
+    return count
+
+
+def channel_bias(value: Any, filters: np.ndarray, groups: int) -> np.ndarray | None:
+    """A copy of a plan's bias."""
+    if value is None:
+        return None
+    array: np.ndarray = numpy_array("bias", value)
+    _of_one_dtype([Argument("filters", filters), Argument("bias", array)])
+    channels = filters.shape[-2] * groups
+    if array.shape != (channels,):
+        raise ValueError(
+            f"`bias` must have shape ({channels},), a number for each output channel; got shape {array.shape}"
+        )
+    return np.array(array, array.dtype.newbyteorder("="))
+
+
+def activation(value: Any, dtype: np.dtype) -> tuple[str, float]:
+    """A plan's activation, by name or as a pair of name and parameter; None is ('none', 0)."""
+    if value is None:
+        return "none", 0.0
+    name, *parameter = value if isinstance(value, tuple | list) and len(value) == 2 else (value,)
+    if not isinstance(name, str) or name not in ACTIVATIONS:
+        raise ValueError(
+            f"`activation` must be None, one of {', '.join(ACTIVATIONS)}, or a pair of such a name and its parameter; "
+            f"got activation={shown(value)}"
+        )
+    if name != "relu" and dtype.kind in "iu":
+        raise TypeError(f"`activation` {name!r} takes floats; `filters` have dtype {dtype}")
+    if not parameter:
+        return name, ALPHAS.get(name, 0.0)
+    if name not in ALPHAS:
+        raise ValueError(f"`activation` {name!r} has no parameter; got activation={shown(value)}")
+    try:
+        alpha = float(parameter[0])
+    except (TypeError, ValueError):
+        raise TypeError(f"the parameter of `activation` must be a number; got activation={shown(value)}") from None
+    if not math.isfinite(alpha) or (name == "snake" and alpha == 0):
+        rule = "finite and not 0" if name == "snake" else "finite"
+        raise ValueError(f"the parameter of `activation` {name!r} must be {rule}; got activation={shown(value)}")
+    return name, alpha

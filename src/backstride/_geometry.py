@@ -108,6 +108,10 @@ class Layer:
         """The legal output length of axis `n` that `tf.layers` chooses; only for SAME and VALID."""
         return input * self.stride[n] + (0 if self.crop is None else max(self.extent(n) - self.stride[n], 0))
 
+    def lowest_output(self, n: int, input: int) -> int:
+        """The lowest legal output length of axis `n`; 0 if none is."""
+        return min(self.outputs(n, input), default=0)
+
     def axis(self, n: int, input: int, output: int) -> Axis:
         """Axis `n` at these lengths, with the crop before it: for SAME, half of what is cut, rounded down."""
         span = (input - 1) * self.stride[n] + self.extent(n)

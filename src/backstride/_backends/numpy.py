@@ -85,15 +85,29 @@ def _leaves(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
 def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.ndarray, kernel: str = "") -> np.ndarray:
     """See `backstride._ops.derivative`. `kernel` takes one kernel by name instead of the best."""
     shape, dtype = geometry.shape(wrt), first.dtype.newbyteorder("=")
-    _check_size(shape, dtype)
+    check_size(shape, dtype)
     if first.size == 0 or second.size == 0 or 0 in shape:
         return np.zeros(shape, dtype)
     result = empty(shape, dtype)
-    element = _element(dtype)
-    assert element is not None
-    plan = _plan.plan(wrt, geometry, element, kernel)
+    plan = _plan.plan(wrt, geometry, element(dtype), kernel)
     plan.run(_plain(first), _plain(second), _plain(result))
     return result
+
+
+def packed(
+    plan: _native.Plan, filters: np.ndarray, bias: np.ndarray | None, activation: str, parameter: float
+) -> _native.Packed:
+    """A filter packed for the layer of `plan`, with what is done to its sums."""
+    if filters.dtype.kind == "u":
+        activation = "none"  # relu, the only one that there is, changes nothing
+    elif filters.dtype.kind == "i":
+        parameter = 2.0 ** (8 * filters.dtype.itemsize - 1)  # the sign bit, which the core does not know
+    return _native.Packed(plan, _plain(filters), None if bias is None else _plain(bias), activation, parameter)
+
+
+def run(packed: _native.Packed, plan: _native.Plan, x: np.ndarray, out: np.ndarray) -> None:
+    """Computes `out`, which must be native and aligned."""
+    packed.run(plan, _plain(x), _plain(out))
 
 
 # From this size on, the pages of fresh memory cost more than a look for memory that is kept.
@@ -157,7 +171,7 @@ def to_numpy(value: np.ndarray) -> np.ndarray:
     return value
 
 
-def _check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
+def check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Refuses a result that the machine can't hold; the operating system might grant it, and kill the process later."""
     size, memory = math.prod(shape) * dtype.itemsize, _native.physical_memory()
     if size > memory:
@@ -165,6 +179,13 @@ def _check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
             f"the result of shape {shape} and dtype {dtype} would take {size / 2**30:,.1f} GiB; "
             f"this machine has {memory / 2**30:,.1f} GiB of memory"
         )
+
+
+def element(dtype: np.dtype) -> str:
+    """The core's name of a dtype that `asarray` lets pass."""
+    name = _element(dtype)
+    assert name is not None
+    return name
 
 
 @functools.cache

@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`plan`: a layer and its filter, packed once and called many times with any batch and any lengths."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from backstride import _arguments, _native, _plan
+from backstride._arguments import Argument, Shape, Side, Window
+from backstride._backends import numpy as backend
+from backstride._geometry import Layer
+
+
+def plan(
+    filters: Any,
+    strides: Any = 1,
+    padding: Any = "SAME",
+    *,
+    output_shape: Any = None,
+    data_format: Any = None,
+    dilations: Any = 1,
+    groups: Any = 1,
+    bias: Any = None,
+    activation: Any = None,
+) -> Plan:
+    """A transposed convolution with its filter, packed once and called many times: `p(x)`.
+
+    It computes `activation(conv_transpose(x) + bias)` in one pass, for any batch and any lengths of `x`. Without bias
+    and activation the result has the bits of `nn.conv2d_transpose` and its kin of one and three axes. Plans are for
+    NumPy arrays; they have no gradient.
+
+    >>> import numpy as np, backstride
+    >>> filters = np.ones((4, 4, 8, 16), np.float32)
+    >>> p = backstride.plan(filters, strides=2, bias=np.ones(8, np.float32), activation=("leaky_relu", 0.1))
+    >>> p(np.ones((1, 32, 32, 16), np.float32)).shape
+    (1, 64, 64, 8)
+    >>> p(np.ones((5, 7, 9, 16), np.float32), output_shape=(13, 17)).shape
+    (5, 13, 17, 8)
+
+    Args:
+        filters: array `[*kernel, out_channels / groups, in_channels]` of one to three axes. It is copied: what is
+            written to it later changes nothing.
+        strides: as in `nn.conv2d_transpose`.
+        padding: 'SAME' or 'VALID', in any case, or a (before, after) pair per dimension, as there.
+        output_shape: the shape, or the lengths alone, of results for which a call asks none. None: an axis of length
+            I becomes `I * stride` long with SAME, `I * stride + max(extent - stride, 0)` with VALID, where `extent =
+            (kernel - 1) * dilation + 1`, and as short as is legal with pairs.
+        data_format: TensorFlow's or Keras' name, such as 'NCHW' or 'channels_first'; None is channels last.
+        dilations: as in `nn.conv2d_transpose`.
+        groups: into how many shares the channels are divided; the n-th of the input makes the n-th of the output.
+        bias: None, or an array `[out_channels]` of the dtype of `filters`, which is copied too.
+        activation: None or one of 'relu', 'leaky_relu', 'elu', 'gelu', 'sigmoid', 'tanh' and 'snake', which is
+            `x + sin(alpha * x)**2 / alpha`; or a pair of name and alpha for 'leaky_relu' (0.2 if it is not given),
+            'elu' (1) and 'snake' (1). Integers take 'relu' alone.
+
+    Returns:
+        A `Plan`. Its `repr` says which kernels compute and how large the packed filter is.
+
+    Raises:
+        ValueError: an argument is not legal.
+        TypeError: an argument is of the wrong type, or traced by autograd.
+    """
+    filters = _arguments.numpy_array("filters", filters)
+    rank = filters.ndim - 2
+    if rank not in _arguments.AXES:
+        raise ValueError(f"`filters` must have 3, 4 or 5 dimensions; got shape {filters.shape}")
+    first = _arguments.any_channels_first(data_format, rank)
+    window = _arguments.window(rank, strides, _arguments.any_case(padding), _arguments.FORMATS[rank][first], dilations)
+    groups = _arguments.groups(groups, filters.shape)
+    return Plan(
+        filters,
+        _Sizes(
+            window,
+            groups,
+            Argument("filters", Shape(filters.shape)),
+            filters.dtype.newbyteorder("="),
+            None if output_shape is None else _arguments.sizes("output_shape", output_shape, rank + 2, rank),
+            not isinstance(padding, str),
+        ),
+        _arguments.channel_bias(bias, filters, groups),
+        _arguments.activation(activation, filters.dtype),
+    )
+
+
+class Plan:
+    """What `plan` returns; many threads may call it at once.
+
+    >>> import numpy as np, backstride
+    >>> p = backstride.plan(np.ones((3, 2, 2), np.float32), strides=2, activation="relu")
+    >>> result = np.empty((1, 8, 2), np.float32)
+    >>> p(np.ones((1, 4, 2), np.float32), out=result) is result
+    True
+    """
+
+    def __init__(
+        self, filters: np.ndarray, sizes: _Sizes, bias: np.ndarray | None, activation: tuple[str, float]
+    ) -> None:
+        self._sizes, self._dtype, self._bias, self._activation = sizes, sizes.dtype, bias, activation
+        # By lengths alone; not of a method, which would keep the plan alive in a cycle.
+        self._resolve = functools.lru_cache(maxsize=1024)(sizes.resolve)
+        self._packed = None
+        if filters.size:
+            self._packed = backend.packed(sizes.smallest(), filters, bias, *activation)
+
+    def __call__(self, x: Any, output_shape: Any = None, out: np.ndarray | None = None) -> np.ndarray:
+        """The result for `x`.
+
+        Args:
+            x: array `[batch, *lengths, in_channels]`, or channels second, of the dtype of the filters.
+            output_shape: the result's shape, or its lengths alone; None is the plan's.
+            out: None, or an array of the result's shape and dtype that is filled and returned. Its memory may be
+                strided, but must be aligned and not that of `x`.
+
+        Raises:
+            ValueError: a shape or a length is not legal, or `out` cannot be written to.
+            TypeError: an argument is of the wrong type or dtype, or traced by autograd.
+            MemoryError: the result would not fit into this machine's memory.
+        """
+        if type(x) is not np.ndarray:
+            x = _arguments.numpy_array("x", x)
+        if x.dtype is not self._dtype:
+            _arguments.check_dtype("x", x, self._dtype)
+        if output_shape is not None:
+            output_shape = _arguments.integers("output_shape", output_shape)
+        shape, sized = self._resolve(x.shape, output_shape)
+        if out is None:
+            out = backend.empty(shape, self._dtype)
+        else:
+            _arguments.check_out(out, shape, self._dtype, x)
+        if sized is None or self._packed is None:
+            self._fill(out)
+        else:
+            backend.run(self._packed, sized, x, out)
+        return out
+
+    def _fill(self, out: np.ndarray) -> None:
+        """Gives all cells the value of those that no tap reaches, where no tap or no input exists."""
+        if out.size:
+            first = self._sizes.window.channels_first
+            channels = out.shape[1 if first else -1]
+            zeros = np.zeros((1, channels, 1), self._dtype)
+            point = plan(zeros, bias=self._bias, activation=_spelled(self._activation))
+            out[...] = point(zeros[:, :1]).reshape([-1] + [1] * (out.ndim - 2) if first else [-1])
+
+    def __repr__(self) -> str:
+        sizes = self._sizes
+        given = [
+            f"filters={sizes.filters.value.shape}",
+            str(self._dtype),
+            f"strides={sizes.window.stride}",
+            f"padding={sizes.window.padding}",
+            f"data_format={_arguments.FORMATS[len(sizes.window.stride)][sizes.window.channels_first]!r}",
+        ]
+        if set(sizes.window.dilation) != {1}:
+            given.append(f"dilations={sizes.window.dilation}")
+        if sizes.groups > 1:
+            given.append(f"groups={sizes.groups}")
+        if sizes.output_shape is not None:
+            given.append(f"output_shape={sizes.output_shape}")
+        if self._bias is not None:
+            given.append("bias")
+        if self._activation[0] != "none":
+            given.append(f"activation={_spelled(self._activation)!r}")
+        if self._packed is None:
+            return f"<Plan {' '.join(given)}: nothing to compute>"
+        return f"<Plan {' '.join(given)}: {' or '.join(self._packed.kernels)}, {self._packed.bytes} bytes packed>"
+
+
+class _Sizes(NamedTuple):
+    """What a plan knows of its results' shapes before it sees an input."""
+
+    window: Window
+    groups: int
+    filters: Argument
+    dtype: np.dtype
+    output_shape: tuple[int, ...] | None
+    shortest: bool
+
+    def smallest(self) -> _native.Plan:
+        """The core's plan for one pixel, which is packed for."""
+        *kernel, out_channels, in_channels = self.filters.value.shape
+        pixel = (1,) * len(kernel)
+        geometry = self._layer().resolve(1, in_channels, out_channels * self.groups, pixel, pixel)
+        return _plan.plan("output", geometry, backend.element(self.dtype), "")
+
+    def resolve(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None) -> _Resolved:
+        """The result's shape, and the core's plan for it unless it is empty or nothing reaches it."""
+        _arguments.check_rank("x", shape, len(self.window.stride) + 2)
+        source = _arguments.side(Argument("x", Shape(shape)), self.window)
+        asked = self.output_shape if output_shape is None else output_shape
+        if asked is None:
+            layer = self._layer()
+            choose = layer.lowest_output if self.shortest else layer.chosen_output
+            lengths = tuple(choose(n, length) for n, length in enumerate(source.lengths))
+            result = Side("result", source.batch, lengths, self.filters.value.shape[-2] * self.groups)
+        else:
+            result = _arguments.target(Argument("output_shape", asked), source, self.filters, self.window, self.groups)
+        geometry = _arguments.resolve(self.window, source, self.filters, result, self.groups)
+        whole = geometry.shape("output")
+        backend.check_size(whole, self.dtype)
+        if 0 in whole or 0 in shape or 0 in self.filters.value.shape:
+            return _Resolved(whole, None)
+        return _Resolved(whole, _plan.plan("output", geometry, backend.element(self.dtype), ""))
+
+    def _layer(self) -> Layer:
+        window = self.window
+        return Layer(self.filters.value.shape[:-2], window.stride, window.dilation, window.crop, self.groups)
+
+
+class _Resolved(NamedTuple):
+    shape: tuple[int, ...]
+    plan: _native.Plan | None
+
+
+def _spelled(activation: tuple[str, float]) -> Any:
+    """An activation as an argument of `plan`."""
+    name, parameter = activation
+    if name == "none":
+        return None
+    return (name, parameter) if name in _arguments.ALPHAS else name
