@@ -496,7 +496,7 @@ def check_out(out: Any, shape: Ints, dtype: Any, x: np.ndarray) -> None:
 def _overlap(x: np.ndarray, out: np.ndarray) -> bool:
     """Whether two arrays have an element's memory in common, or it takes long to say."""
     try:
-        return np.shares_memory(x, out, max_work=10_000)
+        return np.shares_memory(x, out, max_work=10_000)  # type: ignore[arg-type] # NumPy's stub knows no such work
     except np.exceptions.TooHardError:
         return True
 

@@ -61,10 +61,19 @@ class Variable:
     @property
     def value(self) -> Any:
         """Its current value: the store's, or the one given for it to the run that is under way."""
-        program = next((program for program in reversed(stack()) if program.store is self.store), None)
+        program = self._program()
         if program is not None and self.name in program.given:
             return program.given[self.name]
         return self.store._values[self.name]
+
+    @property
+    def given(self) -> bool:
+        """Whether the run that is under way was given a value for it."""
+        program = self._program()
+        return program is not None and self.name in program.given
+
+    def _program(self) -> Program | None:
+        return next((program for program in reversed(stack()) if program.store is self.store), None)
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -7,13 +7,14 @@ Variables belong to the current `VariableStore`, under the names that TensorFlow
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from backstride import _arguments, _named, _ops
+from backstride import _arguments, _named, _ops, nn
 from backstride._arguments import Argument, Side, Window, shown
 from backstride._geometry import Geometry, Layer
+from backstride._packed import Plan, plan
 from backstride._programs import GraphKeys, Loss, VariableScope
 from backstride._scopes import obtain, variable_scope
 from backstride._variables import Variable, current
@@ -24,6 +25,8 @@ from backstride.nn import bias_add
 __all__ = ["Conv1DTranspose", "Conv2DTranspose", "Conv3DTranspose", "conv2d_transpose"]
 
 _ZEROS = zeros_initializer()
+# The functions of this package that a plan computes.
+_OWN = [name for name in _arguments.ACTIVATIONS if name in nn.__all__]
 
 
 def conv2d_transpose(
@@ -109,8 +112,16 @@ def conv2d_transpose(
         trainable,
         name,
     )
-    layer._scope, layer._reuse = scope, reuse
+    layer._scope, layer._reuse, layer._once = scope, reuse, True
     return layer(inputs)
+
+
+class _Packed(NamedTuple):
+    """A plan, the values of the variables that it was made from, and whether it computes the activation, too."""
+
+    values: list[np.ndarray]
+    plan: Plan
+    activated: bool
 
 
 class _ConvTranspose:
@@ -165,6 +176,8 @@ class _ConvTranspose:
         self.bias: Variable | None = None
         self._scope: VariableScope | None = None
         self._reuse: Any = None
+        self._once = False  # whether there will be no second call, for which to keep a plan
+        self._packed: _Packed | None = None
 
     def build(self, input_shape: Any) -> None:
         """Makes the variables, for inputs of this shape, of which the number of channels must be known, and float32.
@@ -188,11 +201,16 @@ class _ConvTranspose:
         assert self.kernel is not None
         arrays = _arguments.arrays(self.rank + 2, argument, Argument("kernel", self.kernel))
         inputs, kernel = (array.value for array in arrays)
-        result = _ops.derivative("output", self._geometry(source, arrays[1]), inputs, kernel)
-        if self.bias is not None:
-            result = bias_add(result, self.bias, "NC..." if self._window.channels_first else "N...C")
-        if self.activation is not None:
-            result = self.activation(result)
+        activation = self.activation
+        if (packed := self._current_plan(inputs)) is not None:
+            result = packed.plan(inputs)
+            activation = None if packed.activated else activation
+        else:
+            result = _ops.derivative("output", self._geometry(source, arrays[1]), inputs, kernel)
+            if self.bias is not None:
+                result = bias_add(result, self.bias, "NC..." if self._window.channels_first else "N...C")
+        if activation is not None:
+            result = activation(result)
         if self.activity_regularizer is not None:
             self._collect_activity(result, source.batch)
         return result
@@ -262,6 +280,29 @@ class _ConvTranspose:
                 )
         self.kernel, self.bias = kernel, bias
 
+    def _current_plan(self, inputs: Any) -> _Packed | None:
+        """A plan with the current values of the variables, unless autograd, or a run with other values, is at work.
+
+        The arrays that a store holds are never written to, so the same arrays are the same values.
+        """
+        values = [variable.value for variable in self.variables]
+        if self._once or not all(isinstance(array, np.ndarray) for array in (inputs, *values)):
+            return None
+        if any(variable.given for variable in self.variables):
+            return None
+        packed = self._packed
+        if packed is None or any(new is not old for new, old in zip(values, packed.values, strict=True)):
+            packed = self._packed = self._pack(*values)
+        return packed
+
+    def _pack(self, kernel: np.ndarray, bias: np.ndarray | None = None) -> _Packed:
+        name = next((name for name in _OWN if getattr(nn, name) is self.activation), None)
+        if kernel.dtype.kind in "iu" and name != "relu":
+            name = None
+        values = [kernel] if bias is None else [kernel, bias]
+        made = plan(kernel, self.strides, self.padding, data_format=self.data_format, bias=bias, activation=name)
+        return _Packed(values, made, name is not None)
+
     def _collect_activity(self, result: Any, batch: int) -> None:
         assert self.activity_regularizer is not None and self._scope is not None
         loss = self.activity_regularizer(result)
@@ -309,7 +350,8 @@ class Conv2DTranspose(_ConvTranspose):
     """`conv2d_transpose` as an object, as `tf.layers.Conv2DTranspose` documents it.
 
     It takes the arguments of the function, without `inputs` and `reuse`; every call shares its variables. A name is
-    made unique in its scope.
+    made unique in its scope. Calls on NumPy arrays go through a `backstride.plan`, which is made anew when a variable
+    has been assigned.
 
     >>> import numpy as np, backstride
     >>> layer = backstride.layers.Conv2DTranspose(8, 4, strides=2, padding="same", activation="relu")
