@@ -15,8 +15,8 @@ from backstride import _arguments, _named, _ops
 from backstride._arguments import Argument, Side, Window, shown
 from backstride._geometry import Geometry, Layer
 from backstride._programs import GraphKeys, Loss, VariableScope
-from backstride._scopes import obtain, variable_scope
-from backstride._variables import Variable, current
+from backstride._scopes import checked, obtain, variable_scope
+from backstride._variables import Variable, current, native
 from backstride.initializers import zeros_initializer
 from backstride.keras.backend import image_data_format
 from backstride.nn import bias_add
@@ -169,8 +169,11 @@ class _ConvTranspose:
     def build(self, input_shape: Any) -> None:
         """Makes the variables, for inputs of this shape, of which the number of channels must be known, and float32.
 
+        Once there are variables it makes no others.
+
         Raises:
-            ValueError: it has another number of dimensions, or they exist already.
+            ValueError: it has another number of dimensions, other channels than the variables, or variables of these
+                names exist that are not this layer's.
         """
         self._scope = self._called_in()
         self._build(self._sized(input_shape)[-1], None)
@@ -235,7 +238,7 @@ class _ConvTranspose:
     def _make_variables(self, channels: Any, like: Any) -> None:
         if channels is None:
             raise ValueError("the number of channels in `input_shape` must be known; it is None")
-        dtype = np.dtype(np.float32) if like is None else like.dtype
+        dtype = np.dtype(np.float32) if like is None else native(like.dtype)
         assert self._scope is not None
         with variable_scope(self._scope, reuse=self._reuse) as scope:
             kernel = obtain(
@@ -350,11 +353,13 @@ def _opened(name_or_scope: Any, default_name: str | None = None) -> VariableScop
 def _checked_name(name: Any) -> Any:
     if not isinstance(name, str | VariableScope | None):
         raise TypeError(f"`name` must be a string or a scope object; got name={shown(name)}")
-    return name
+    return checked("name", name) if isinstance(name, str) else name
 
 
 def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
+    """A name in lower case, if that is a legal one; what is refused is shown as it was given."""
+    known = ("same", "valid", "channels_last", "channels_first")
+    return value.lower() if isinstance(value, str) and value.lower() in known else value
 
 
 def _present(*functions: Any) -> tuple[Any, ...]:
