@@ -90,7 +90,9 @@ def conv2d_transpose(
             shape or dtype.
         TypeError: an argument is of the wrong type.
     """
-    scope = _opened(_checked_name(name)) if name else None
+    if isinstance(_checked_name(name), str) and name:
+        checked("name", name)
+    scope = _opened(name) if name else None
     layer = Conv2DTranspose(
         filters,
         kernel_size,
@@ -353,7 +355,7 @@ def _opened(name_or_scope: Any, default_name: str | None = None) -> VariableScop
 def _checked_name(name: Any) -> Any:
     if not isinstance(name, str | VariableScope | None):
         raise TypeError(f"`name` must be a string or a scope object; got name={shown(name)}")
-    return checked("name", name) if isinstance(name, str) else name
+    return name
 
 
 def _lower(value: Any) -> Any:
