@@ -144,6 +144,66 @@ def test_broken_files_are_told(store: VariableStore, tmp_path: Path, suffix: str
     assert all(value is before[name] for name, value in store.values().items())
 
 
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_any_name_is_kept(tmp_path: Path, suffix: str) -> None:
+    """Also those of np.savez's own arguments."""
+    names = ["file", "allow_pickle", "arr_0", "a/b.c", "kwds"]
+    with VariableStore() as store:
+        for name in names:
+            get_variable(name, [2], initializer=np.ones)
+    store.save(tmp_path / f"w{suffix}")
+    other = VariableStore()
+    other.load(tmp_path / f"w{suffix}")
+    assert sorted(other.values()) == sorted(names)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_any_damage_is_a_value_error_or_none(store: VariableStore, tmp_path: Path, suffix: str) -> None:
+    path = tmp_path / f"w{suffix}"
+    if suffix == ".npz":
+        np.savez_compressed(path, **store.values())  # type: ignore[arg-type]
+    else:
+        store.save(path)
+    data, random = path.read_bytes(), np.random.default_rng(0)
+    for _ in range(400):
+        broken = bytearray(data)
+        for place in random.integers(len(data), size=3):
+            broken[place] = random.integers(256)
+        path.write_bytes(broken)
+        try:
+            VariableStore().load(path)
+        except ValueError as error:
+            assert str(path) in str(error)
+
+
+def test_dtypes_that_no_variable_has_are_told(store: VariableStore, tmp_path: Path) -> None:
+    values = store.values()
+    np.savez(tmp_path / "complex.npz", **(values | {"net/one/bias": np.zeros(4, complex)}))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match=r"complex\.npz holds 'net/one/bias' of dtype complex128, which no var"):
+        store.load(tmp_path / "complex.npz")
+    np.savez(tmp_path / "int.npz", **(values | {"net/one/bias": np.zeros(4, int)}))  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="net/one/bias is int64 in the file and float32 in the store"):
+        store.load(tmp_path / "int.npz")
+
+
+def test_a_second_load_into_an_empty_store_takes_the_place_of_the_first(tmp_path: Path) -> None:
+    for name in "ab":
+        np.savez(tmp_path / f"{name}.npz", **{name: np.zeros(2)})  # type: ignore[arg-type]
+    store = VariableStore()
+    store.load(tmp_path / "a.npz")
+    store.load(tmp_path / "b.npz")
+    assert list(store.values()) == ["b"]
+
+
+def test_long_names_and_links(store: VariableStore, tmp_path: Path) -> None:
+    long = tmp_path / ("w" * 240 + ".npz")
+    store.save(long)
+    (tmp_path / "link.npz").symlink_to(long)
+    before = long.stat().st_ino
+    store.save(tmp_path / "link.npz")
+    assert (tmp_path / "link.npz").is_symlink() and long.stat().st_ino != before
+
+
 def test_damaged_bytes_are_told(store: VariableStore, tmp_path: Path) -> None:
     """A zip archive has checksums."""
     path = tmp_path / "weights.npz"
@@ -163,7 +223,7 @@ def test_files_of_objects_and_nameless_arrays_are_refused(store: VariableStore, 
         store.load(tmp_path / "objects.npz")
     np.save(tmp_path / "one.npy", np.zeros(3))
     (tmp_path / "one.npy").rename(tmp_path / "one.npz")
-    with pytest.raises(ValueError, match="it holds one array without a name"):
+    with pytest.raises(ValueError, match="it is not an archive of arrays by name"):
         store.load(tmp_path / "one.npz")
 
 

@@ -67,6 +67,14 @@ def test_dtypes(name: str) -> None:
     assert initializer([0, 3]).shape == (0, 3)
 
 
+def test_uniform_integers() -> None:
+    values = initializers.random_uniform(-3, 3, seed=0)([60_000], np.int8)
+    assert_allclose(np.bincount(values + 3) / 10_000, 1, atol=0.05)
+    assert values.max() == 2
+    with pytest.raises(ValueError, match="random_uniform_initializer needs `maxval` for integers such as int32"):
+        initializers.random_uniform()([3], np.int32)
+
+
 def test_a_seed_of_its_own_makes_the_same_numbers_every_time() -> None:
     one, other = initializers.he_normal(seed=1), initializers.he_normal(seed=2)
     assert_array_equal(one(SHAPE), one(SHAPE))
@@ -97,6 +105,7 @@ def test_a_seed_makes_the_same_numbers_in_every_dtype() -> None:
         ),
         (lambda: initializers.bilinear()([2, 2]), r"bilinear_initializer makes filters .* for shape \(2, 2\)"),
         (lambda: initializers.icnr(2)([2, 2]), r"icnr_initializer makes filters .* for shape \(2, 2\)"),
+        (lambda: initializers.he_normal(seed=-1), "`seed` must be None or an int of at least 0; got seed=-1"),
         (lambda: initializers.icnr((2, 2))([4, 1, 1]), r"`strides` must be positive, one per axis of \(4, 1, 1\)"),
     ],
 )

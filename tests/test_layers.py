@@ -112,6 +112,33 @@ def test_inputs_may_be_lists_and_variables() -> None:
         assert_array_equal(layers.conv2d_transpose(inputs, 4, 3, name="up", reuse=True), expected)
 
 
+def test_inputs_of_the_other_byte_order() -> None:
+    expected = layers.conv2d_transpose(X, 4, 3, name="up")
+    for reuse in (True, backstride.AUTO_REUSE):
+        got = layers.conv2d_transpose(X.astype(X.dtype.newbyteorder()), 4, 3, name="up", reuse=reuse)
+        assert_array_equal(got, expected, strict=True)
+    layers.conv2d_transpose(X.astype(X.dtype.newbyteorder()), 4, 3, name="other")
+    assert {variable.dtype for variable in backstride.global_variables()} == {np.dtype(np.float32)}
+
+
+@pytest.mark.parametrize("made", [False, True])
+def test_what_makes_regularizers_and_constraints_may_stand_for_them(made: bool) -> None:
+    """As initializers' classes do in TensorFlow."""
+    l2, max_norm, ones = backstride.regularizers.l2, backstride.constraints.max_norm, backstride.ones_initializer
+    layers.conv2d_transpose(
+        X,
+        4,
+        3,
+        kernel_initializer=ones() if made else ones,
+        kernel_regularizer=l2() if made else l2,
+        kernel_constraint=max_norm() if made else max_norm,
+    )
+    assert_allclose(backstride.losses.get_regularization_losses(), [0.01 * 3 * 3 * 4 * 3], rtol=1e-6)
+    kernel = backstride.global_variables()[0]
+    kernel.store.update({kernel.name: kernel.value * 10})
+    assert_allclose(np.sqrt((kernel.value**2).sum(0)), 2, rtol=1e-5)
+
+
 def test_nothing_is_written_to_the_inputs() -> None:
     x = X.copy()
     x.setflags(write=False)
@@ -135,7 +162,7 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"strides": (0, 1)}, ValueError, r"`strides` must be a positive int, or 2 of them, .* got strides=\(0, 1\)"),
     ({"padding": "full"}, ValueError, "`padding` must be 'same' or 'valid'; got padding='full'"),
     ({"padding": None}, ValueError, "`padding` must be 'same' or 'valid'; got padding=None"),
-    ({"data_format": "NHWC"}, ValueError, "`data_format` must be 'channels_last' or .*; got data_format='nhwc'"),
+    ({"data_format": "NHWC"}, ValueError, "`data_format` must be 'channels_last' or .*; got data_format='NHWC'"),
     ({"activation": "rleu"}, ValueError, "`activation` must be a function or one of elu, .*; got activation='rleu'"),
     ({"activation": 3}, ValueError, "`activation` must be a function or its name; got activation=3"),
     ({"kernel_initializer": "none"}, ValueError, "`kernel_initializer` must be a function or one of bilinear"),
@@ -151,7 +178,14 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"kernel_constraint": "positive"}, ValueError, "`kernel_constraint` must be a function or one of max_norm"),
     ({"bias_constraint": []}, ValueError, "`bias_constraint` must be a function or its name"),
     ({"name": 3}, TypeError, "`name` must be a string or a scope object; got name=3"),
-    ({"name": "a b"}, ValueError, "`name_or_scope` must be of letters, digits and .*; got name_or_scope='a b'"),
+    ({"name": "a b"}, ValueError, "`name` must be of letters, digits and .*; got name='a b'"),
+    ({"kernel_initializer": np.zeros(3)}, ValueError, "`kernel_initializer` must be a function or its name"),
+    (
+        {"kernel_initializer": lambda shape, dtype: None},
+        ValueError,
+        "'up/kernel' made None; it was asked for an array",
+    ),
+    ({"filters": 2**40}, MemoryError, r"an array of shape \(3, 3, 1099511627776, 3\) and dtype float32 would take"),
     ({"reuse": 1}, ValueError, "`reuse` must be None, False, True or AUTO_REUSE; got reuse=1"),
     ({"reuse": "yes"}, ValueError, "`reuse` must be None, False, True or AUTO_REUSE; got reuse='yes'"),
     ({"reuse": True}, ValueError, "the variable 'up/kernel' does not exist, and reuse=True; AUTO_REUSE would make it"),

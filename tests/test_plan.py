@@ -604,7 +604,9 @@ def test_layers_compute_what_they_did(activation: Any) -> None:
         want = eager(X) if layer.activation is None else layer.activation(eager(X))
         assert (abs(result - want) <= 16 * np.finfo(np.float32).eps * (1 + abs(want))).all()
         own = getattr(layer.activation, "__name__", "") in ("relu", "leaky_relu", "elu", "gelu", "sigmoid", "tanh")
-        assert layer._packed.activated is own
+        assert (layer._packed.rest is None) is (own or activation is None)
+        layer.activation = nn.softsign
+        assert (abs(layer(X) - nn.softsign(eager(X))) <= 16 * np.finfo(np.float32).eps).all()
 
 
 def test_layers_keep_their_plan_until_a_variable_is_assigned() -> None:

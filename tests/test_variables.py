@@ -3,7 +3,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import copy
 import gc
+import pickle
 import threading
 import types
 import weakref
@@ -16,6 +19,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
+from conftest import Python
 from numpy.testing import assert_allclose, assert_array_equal
 
 import backstride
@@ -59,6 +63,82 @@ def test_a_training_loop_keeps_nothing(store: VariableStore) -> None:
         store.run(network, X)
     gc.collect()
     assert len(gc.get_objects()) - before < 20
+
+
+def test_a_training_loop_keeps_no_arrays(python: Python) -> None:
+    """Losses hold the graph of a gradient, which nothing but the end of the run lets go of, without the collector."""
+    code = """
+import gc, resource
+import autograd.numpy as anp, numpy as np
+from autograd import grad
+from backstride import VariableStore, layers
+gc.disable()
+x, store = np.ones((4, 128, 128, 2), np.float32), VariableStore(seed=0)
+network = lambda x: layers.conv2d_transpose(x, 8, 2, 2, activation="relu", activity_regularizer="l2")
+def loss(values):
+    run = store.run(network, x, values=values)
+    return anp.sum(run.result) + sum(run.losses)
+store.run(network, x)
+for step in range(12):
+    grad(loss)(store.trainable())
+    if step == 2:
+        before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+print((resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024)
+"""
+    assert int(python(code)) < 30  # one step holds 50 MB
+
+
+def test_the_first_declaration_decides_what_the_store_does(store: VariableStore) -> None:
+    """A run for evaluation, without constraints and trainability, takes neither from the store."""
+    with store:
+        get_variable("w", [2], constraint=backstride.constraints.non_neg())
+    store.run(lambda: get_variable("w", [2], trainable=False))
+    assert list(store.trainable()) == ["w"]
+    store.update({"w": [-1, -1]})
+    assert not store.values()["w"].any()
+
+
+def test_asyncio_tasks_do_not_share_stores() -> None:
+    async def task(name: str) -> list[str]:
+        with VariableStore() as store:
+            for number in range(3):
+                await asyncio.sleep(0)
+                get_variable(f"{name}{number}", [1])
+            return list(store.values())
+
+    async def both() -> list[list[str]]:
+        return await asyncio.gather(task("a"), task("b"))
+
+    assert asyncio.run(both()) == [["a0", "a1", "a2"], ["b0", "b1", "b2"]]
+
+
+def test_stores_may_be_left_in_any_order() -> None:
+    one, other = VariableStore(), VariableStore()
+    one.__enter__()
+    other.__enter__()
+    one.__exit__()
+    get_variable("w", [1])
+    other.__exit__()
+    assert (list(one.values()), list(other.values())) == ([], ["w"])
+
+
+def test_reset_of_a_store_that_is_open(store: VariableStore) -> None:
+    with store:
+        old = get_variable("w", [2])
+        store.reset()
+        assert get_variable("w", [3]).shape == (3,)
+    store.reset()
+    for use in (lambda: old.value, lambda: old.shape, lambda: repr(old)):
+        with pytest.raises(ValueError, match="the variable 'w' is no longer in its store, which was reset"):
+            use()
+
+
+def test_a_copy_of_auto_reuse_is_the_same() -> None:
+    assert (
+        copy.deepcopy(backstride.AUTO_REUSE)
+        is pickle.loads(pickle.dumps(backstride.AUTO_REUSE))
+        is backstride.AUTO_REUSE
+    )
 
 
 def test_results_of_runs_are_released(store: VariableStore) -> None:
@@ -147,6 +227,8 @@ WRONG_VALUES: list[tuple[dict[str, Any], type[Exception], str]] = [
     ({"nowhere": np.zeros(1)}, ValueError, "`values` has names that no variable has: nowhere; there are net/conv2d"),
     ({NAMES[1]: np.zeros(3, np.float32)}, ValueError, r"bias'\]` has shape \(3,\); the variable has \(4,\)"),
     ({NAMES[1]: np.zeros(4)}, TypeError, r"bias'\]` has dtype float64; the variable has float32 \(convert with"),
+    ({NAMES[1]: [1.0, 2.0]}, TypeError, r"bias'\]` must be an array; got list"),
+    ([1], TypeError, "`values` must be a dict of arrays by variable name; got list"),
 ]
 
 
@@ -181,6 +263,10 @@ def test_assign_rounds_floats(store: VariableStore) -> None:
     store.assign({"w": [0.1]})
     assert (weight.dtype, weight.value[0]) == (np.float32, np.float32(0.1))
     count.assign(3)
+    for values, dtype in [({"w": [1e39]}, "float64"), ({"count": [2**63]}, "uint64")]:
+        values = {name: np.array(value, dtype).reshape(store.values()[name].shape) for name, value in values.items()}
+        with pytest.raises(ValueError, match=f"in which some of these numbers of {dtype} don't fit"):
+            store.assign(values)
     with pytest.raises(TypeError, match="the variable 'count' holds int64; got float32"):
         count.assign(3.5)
     with pytest.raises(TypeError, match="the variable 'w' holds NumPy arrays; got an array of autograd"):
@@ -205,7 +291,7 @@ def test_update_applies_constraints(store: VariableStore) -> None:
     store.update({"free": [-1, 1], "bound": np.array([-1.0, 1])})
     assert_array_equal(store.values()["free"], [-1, 1])
     assert_array_equal(store.values()["bound"], [0, 1])
-    with pytest.raises(ValueError, match=r"the constraint of 'odd' made shape \(1,\) of \(2,\)"):
+    with pytest.raises(ValueError, match=r"the constraint of 'odd' made shape \(1,\) of shape \(2,\)"):
         store.update({"odd": np.zeros(2)})
 
 
@@ -245,6 +331,7 @@ GET: list[tuple[dict[str, Any], type[Exception], str]] = [
     ),
     ({"shape": [2.0]}, TypeError, r"`shape` takes ints; got shape=\[2.0\]"),
     ({"shape": [None]}, ValueError, "every entry of `shape` must be known"),
+    ({"dtype": bool}, TypeError, "`dtype` must be one of float16, .*; got dtype=<class 'bool'>"),
     ({"dtype": "float23"}, TypeError, "`dtype` must be a NumPy dtype or its name; got dtype='float23'"),
     ({"initializer": np.zeros(2)}, ValueError, r"`shape` must be left out where `initializer` is an array; got shape="),
     (
@@ -315,6 +402,10 @@ def test_one_seed_seeds_every_initializer() -> None:
     assert_array_equal(store.run(network, X).result, values(1))
     with pytest.raises(TypeError, match=r"`seed` takes ints; got seed=1\.5"):
         backstride.set_random_seed(1.5)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="`seed` must be at least 0; got seed=-1"):
+        VariableStore(seed=-1)
+    with pytest.raises(ValueError, match=r"`scope` must be a pattern or a scope object; got scope='\('"):
+        backstride.global_variables("(")
 
 
 # Threads

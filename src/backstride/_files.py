@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import io
 import os
-import tempfile
+import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -30,22 +30,24 @@ def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> Non
         if path.suffix == ".safetensors":
             file.write(data)
         else:
-            np.savez(file, **arrays)  # type: ignore[arg-type] # mypy takes the names for those of parameters
+            _write_npz(file, arrays)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[BinaryIO]:
     """A file under another name, which takes the place of `path` when it is whole, and of nothing if it never is."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    path = Path(os.path.realpath(path))  # a link stays one
+    temporary = path.parent / f".{secrets.token_hex(8)}.part"
     try:
-        with os.fdopen(handle, "wb") as file:
+        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666), "wb") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(temporary, _mode(path))
+        if path.exists():
+            os.chmod(temporary, path.stat().st_mode & 0o777)
         os.replace(temporary, path)
     except BaseException:
-        os.unlink(temporary)
+        temporary.unlink(missing_ok=True)
         raise
 
 
@@ -57,10 +59,14 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     data = path.read_bytes()
     try:
         arrays = _read_npz(data) if path.suffix == ".npz" else _read_safetensors(data)
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:  # broken bytes come out of several libraries as almost anything
         raise ValueError(f"{path} can't be read as a {path.suffix} file: {error}") from None
     result: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
+        if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
+            raise ValueError(f"{path} holds {name!r} of dtype {array.dtype}, which no variable has")
         plain = name.removesuffix(":0")
         if plain in result:
             raise ValueError(f"{path} holds {plain!r} twice, with and without ':0'")
@@ -68,11 +74,19 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return result
 
 
+def _write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+    """As `np.savez`, for which some names would be arguments."""
+    with zipfile.ZipFile(file, "w") as archive:
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, array, allow_pickle=False)
+
+
 def _read_npz(data: bytes) -> dict[str, np.ndarray]:
-    file = np.load(io.BytesIO(data), allow_pickle=False)
-    if isinstance(file, np.ndarray):
-        raise ValueError("it holds one array without a name")
-    return {name: file[name] for name in file.files}
+    if not zipfile.is_zipfile(io.BytesIO(data)):
+        raise ValueError("it is not an archive of arrays by name")
+    with np.load(io.BytesIO(data), allow_pickle=False) as file:
+        return {name: file[name] for name in file.files}
 
 
 # What safetensors calls the dtypes that variables have.
@@ -97,10 +111,18 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
         if entry["dtype"] not in _DTYPES:
             raise ValueError(f"the dtype {entry['dtype']} of {name!r} is not one that variables have")
         if entry["dtype"] == "BF16":
-            import ml_dtypes  # noqa: F401 # defines the name bfloat16
+            _ml_dtypes()
         array = np.frombuffer(entry["data"], np.dtype(_DTYPES[entry["dtype"]]).newbyteorder("<"))
         arrays[name] = array.reshape(entry["shape"])
     return arrays
+
+
+def _ml_dtypes() -> None:
+    """Makes `np.dtype("bfloat16")` known."""
+    try:
+        import ml_dtypes  # noqa: F401
+    except ImportError:
+        raise ImportError("arrays of bfloat16 need ml_dtypes: pip install ml-dtypes") from None
 
 
 def _safetensors() -> ModuleType:
@@ -110,12 +132,3 @@ def _safetensors() -> ModuleType:
     except ImportError:
         raise ImportError(".safetensors files need the extra `layers`: pip install 'backstride[layers]'") from None
     return safetensors
-
-
-def _mode(path: Path) -> int:
-    """The permissions of the file that is replaced, or those that a new file would get."""
-    if path.exists():
-        return path.stat().st_mode & 0o777
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask

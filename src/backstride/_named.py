@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import ModuleType
 from typing import Any, cast
 
-from backstride import _activations, _backends, constraints, initializers, regularizers
+from backstride import _activations, constraints, initializers, regularizers
 from backstride._arguments import shown
 
 Function = Callable[..., Any]
@@ -28,10 +28,8 @@ def regularizer(name: str, value: Any) -> Function | None:
     return _function(name, value, regularizers)
 
 
-def initializer(name: str, value: Any) -> Any:
-    """A function of (shape, dtype), its name in `initializers`, or an array."""
-    if value is not None and not callable(value) and not isinstance(value, str) and _backends.home(value):
-        return value
+def initializer(name: str, value: Any) -> Function | None:
+    """A function of (shape, dtype), or its name in `initializers`."""
     return _function(name, value, initializers)
 
 
@@ -46,4 +44,6 @@ def _function(name: str, value: Any, module: ModuleType) -> Function | None:
         value = value if module is _activations else value()
     if value is not None and not callable(value):
         raise ValueError(f"`{name}` must be a function or its name; got {name}={shown(value)}")
-    return cast(Function | None, value() if isinstance(value, type) else value)
+    if isinstance(value, type) or (module is not _activations and value in vars(module).values()):
+        value = value()  # what makes such functions is meant to make one
+    return cast(Function | None, value)

@@ -2,15 +2,15 @@
 """What TensorFlow 1 kept per graph: the scopes opened so far, the variables made so far, the collections.
 
 A store has one program of its own, for calls that are made directly, and `VariableStore.run` makes a fresh one for
-every run. Each thread has its own stack of programs; the one on top is the current one.
+every run. Each thread, and each asyncio task, is in programs of its own; the innermost is the current one.
 """
 
 from __future__ import annotations
 
 import re
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
@@ -36,6 +36,9 @@ class _AutoReuse:
 
     def __repr__(self) -> str:
         return "AUTO_REUSE"
+
+    def __reduce__(self) -> str:
+        return "AUTO_REUSE"  # a copy is the same object
 
 
 AUTO_REUSE = _AutoReuse()
@@ -76,7 +79,7 @@ class VariableScope:
 
     def _collection(self, key: str) -> list[Any]:
         assert self._program is not None
-        return self._program.collection(key, re.escape(self.path("")))
+        return self._program.collection(key, self)
 
 
 class Loss(NamedTuple):
@@ -124,33 +127,55 @@ class Program:
         """Appends to a collection."""
         self._collections[key].append(entry)
 
-    def collection(self, key: str, scope: str | None = None) -> list[Any]:
+    def collection(self, key: str, scope: str | VariableScope | None = None) -> list[Any]:
         """The entries of a collection, losses evaluated now; `scope` is a pattern that their names must begin with."""
         entries = self._collections.get(key, [])
         if scope is not None:
-            entries = [entry for entry in entries if hasattr(entry, "name") and re.match(scope, entry.name)]
+            pattern = _pattern(scope)
+            entries = [entry for entry in entries if hasattr(entry, "name") and pattern.match(entry.name)]
         return [entry.read() if isinstance(entry, Loss) else entry for entry in entries]
 
+    def forget(self) -> None:
+        """Lets go of values and losses, which hold all that a gradient needed, even if a scope keeps the program."""
+        self.given = {}
+        self._collections.clear()
+
     def __enter__(self) -> Program:
-        stack().append(self)
+        _open.set((*_open.get(), self))
         return self
 
     def __exit__(self, *error: object) -> Literal[False]:
-        stack().pop()
+        programs = list(_open.get())
+        for at in reversed(range(len(programs))):
+            if programs[at] is self:
+                del programs[at]
+                break
+        _open.set(tuple(programs))
         return False
+
+
+def _pattern(scope: Any) -> re.Pattern[str]:
+    if isinstance(scope, VariableScope):
+        scope = re.escape(scope.path(""))
+    try:
+        return re.compile(scope)
+    except (re.error, TypeError) as error:
+        raise ValueError(f"`scope` must be a pattern or a scope object; got scope={scope!r}: {error}") from None
 
 
 def _weight_loss(variable: Variable, regularizer: Callable[[Any], Any]) -> Loss:
     return Loss(f"{variable.name}/Regularizer", lambda: regularizer(variable.value))
 
 
-_local = threading.local()
+# Of each thread, and of each asyncio task, the programs that it is in, the innermost last.
+_open: ContextVar[tuple[Program, ...]] = ContextVar("backstride_programs", default=())
 
 
-def stack() -> list[Program]:
-    """This thread's programs, the current one last."""
-    try:
-        return _local.stack  # type: ignore[no-any-return]
-    except AttributeError:
-        _local.stack = []
-        return _local.stack  # type: ignore[no-any-return]
+def opened() -> tuple[Program, ...]:
+    """The programs that are open here, the current one last."""
+    return _open.get()
+
+
+def replace(old: Program, new: Program) -> None:
+    """Puts a fresh program in the place of one that may be open here."""
+    _open.set(tuple(new if program is old else program for program in _open.get()))

@@ -13,8 +13,9 @@ import numpy as np
 
 from backstride import _arguments, _backends, _named, initializers
 from backstride._arguments import shown
-from backstride._programs import AUTO_REUSE, GraphKeys, VariableScope, stack
-from backstride._variables import Variable, check_same, current, plain
+from backstride._backends.numpy import DTYPES, check_size
+from backstride._programs import AUTO_REUSE, GraphKeys, VariableScope
+from backstride._variables import Variable, check_same, current, native, plain
 
 # What TensorFlow allows in names: at the root, and inside a scope.
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -64,11 +65,11 @@ def variable_scope(
     if name_or_scope is None:
         if reuse:
             raise ValueError(f"`reuse` needs a `name_or_scope`; got reuse={reuse} and None")
-        name_or_scope = _unique(_checked("default_name", default_name))
+        name_or_scope = _unique(checked("default_name", default_name))
     if isinstance(name_or_scope, VariableScope):
         parent, name = name_or_scope, name_or_scope.name
     else:
-        parent, name = outer, outer.path(_checked("name_or_scope", name_or_scope))
+        parent, name = outer, outer.path(checked("name_or_scope", name_or_scope))
     scope = VariableScope(
         name, reuse or parent.reuse, initializer or parent.initializer, regularizer or parent.regularizer, program
     )
@@ -87,7 +88,8 @@ def variable_scope(
                     program.opened[inner] = 0
 
 
-def _checked(argument: str, name: Any) -> str:
+def checked(argument: str, name: Any) -> str:
+    """`name`, if it can be one in the current scope."""
     if not isinstance(name, str):
         raise TypeError(f"`{argument}` must be a string or a scope object; got {argument}={shown(name)}")
     rule = _INNER_NAME if current().scope.name or not name else _ROOT_NAME
@@ -154,7 +156,9 @@ def get_variable(
             another one; shape and initializer don't fit.
         TypeError: an argument is of the wrong type.
     """
-    initial = plain(_named.initializer("initializer", initializer))
+    initial = plain(initializer)
+    if initial is None or callable(initial) or isinstance(initial, str) or _backends.home(initial) is None:
+        initial = _named.initializer("initializer", initial)
     regularizer = _named.regularizer("regularizer", regularizer) or current().scope.regularizer
     dtype = None if dtype is None else _dtype(dtype)
     if initial is None or callable(initial):
@@ -164,9 +168,11 @@ def get_variable(
         if shape is not None:
             raise ValueError(f"`shape` must be left out where `initializer` is an array; got shape={shown(shape)}")
         initial = _backends.of(initial).asarray("initializer", initial)
-        if dtype is not None and dtype != initial.dtype:
+        if dtype is not None:
+            dtype = native(dtype)
+        if dtype is not None and dtype != native(initial.dtype):
             raise ValueError(f"`dtype` is {dtype}, but the array given as `initializer` has {initial.dtype}")
-        dtype = initial.dtype
+        dtype = native(initial.dtype)
     return obtain(
         name,
         shape,
@@ -192,7 +198,7 @@ def obtain(
     """The variable `name` of the current scope, by its rules of reuse; a new one holds an array like `like`."""
     program = current()
     scope = program.scope
-    full = scope.path(_checked("name", name))
+    full = scope.path(checked("name", name))
     if variable := program.variables.get(full):
         if not scope.reuse:
             raise ValueError(
@@ -230,9 +236,12 @@ def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ..
     extra = {"partition_info": None} if "partition_info" in parameters else {}
     if parameters and "dtype" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(f"the initializer of {name!r} must take (shape, dtype); it takes ({', '.join(parameters)})")
+    check_size(shape, np.dtype(dtype))
     value = initializer(list(shape), dtype=dtype, **extra)
     if isinstance(value, list | tuple | int | float | np.generic):
         value = np.asarray(value, dtype)
+    if not hasattr(value, "shape"):
+        raise ValueError(f"the initializer of {name!r} made {value!r}; it was asked for an array of shape {shape}")
     if tuple(value.shape) != shape:
         raise ValueError(f"the initializer of {name!r} made shape {tuple(value.shape)}; it was asked for {shape}")
     return value if value.dtype == dtype else value.astype(dtype)
@@ -240,12 +249,15 @@ def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ..
 
 def _dtype(dtype: Any) -> Any:
     try:
-        return np.dtype(dtype)
+        result = np.dtype(dtype).newbyteorder("=")
     except TypeError:
         raise TypeError(f"`dtype` must be a NumPy dtype or its name; got dtype={shown(dtype)}") from None
+    if result.name not in DTYPES:
+        raise TypeError(f"`dtype` must be one of {', '.join(DTYPES)}; got dtype={shown(dtype)}")
+    return result
 
 
-def get_collection(key: str, scope: str | None = None) -> list[Any]:
+def get_collection(key: str, scope: str | VariableScope | None = None) -> list[Any]:
     """The entries of a collection, as `tf.get_collection` documents it; losses are computed now.
 
     >>> import backstride
@@ -254,7 +266,7 @@ def get_collection(key: str, scope: str | None = None) -> list[Any]:
 
     Args:
         key: such as `GraphKeys.GLOBAL_VARIABLES`.
-        scope: None, or a pattern that the names of entries must match from their start.
+        scope: None, a scope object, or a pattern that the names of entries must match from their start.
     """
     return current().collection(key, scope)
 
@@ -275,7 +287,7 @@ def add_to_collection(name: str, value: Any) -> None:
     current().collect(name, value)
 
 
-def global_variables(scope: str | None = None) -> list[Variable]:
+def global_variables(scope: str | VariableScope | None = None) -> list[Variable]:
     """All variables of the current program, in the order of their making.
 
     >>> import backstride
@@ -289,7 +301,7 @@ def global_variables(scope: str | None = None) -> list[Variable]:
     return get_collection(GraphKeys.GLOBAL_VARIABLES, scope)
 
 
-def trainable_variables(scope: str | None = None) -> list[Variable]:
+def trainable_variables(scope: str | VariableScope | None = None) -> list[Variable]:
     """The trainable ones of them.
 
     >>> import backstride
@@ -319,10 +331,7 @@ def reset_default_graph() -> None:
     program = current()
     if program is not program.store.program or program.scope.name:
         raise ValueError("reset_default_graph() must be called outside of scopes and runs")
-    inside = stack()
     program.store.reset()
-    if inside:
-        inside[-1] = program.store.program
 
 
 def set_random_seed(seed: int | None) -> None:

@@ -12,14 +12,14 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 
 from backstride import _backends, _files
-from backstride._programs import GraphKeys, Program, stack
+from backstride._programs import GraphKeys, Program, opened, replace
 
 _local = threading.local()
 
 
 def current() -> Program:
     """The program that this thread's calls belong to: the innermost of its stores and runs, or its default store's."""
-    programs = stack()
+    programs = opened()
     if programs:
         return programs[-1]
     if not hasattr(_local, "store"):
@@ -64,7 +64,7 @@ class Variable:
         program = self._program()
         if program is not None and self.name in program.given:
             return program.given[self.name]
-        return self.store._values[self.name]
+        return self.store.held(self.name)
 
     @property
     def given(self) -> bool:
@@ -73,17 +73,22 @@ class Variable:
         return program is not None and self.name in program.given
 
     def _program(self) -> Program | None:
-        return next((program for program in reversed(stack()) if program.store is self.store), None)
+        return next((program for program in reversed(opened()) if program.store is self.store), None)
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of its value."""
-        return tuple(self.store._values[self.name].shape)
+        return tuple(self.store.held(self.name).shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of its dimensions."""
+        return len(self.shape)
 
     @property
     def dtype(self) -> Any:
         """The dtype of its value."""
-        return self.store._values[self.name].dtype
+        return self.store.held(self.name).dtype
 
     def numpy(self) -> np.ndarray:
         """Its value as a NumPy array."""
@@ -98,10 +103,16 @@ class Variable:
             raise TypeError(
                 f"the variable {self.name!r} stands for {type(self.value).__name__} in this run; use its .value"
             )
-        return np.array(self.value, dtype=dtype, copy=bool(copy) or None)
+        return np.array(self.value, dtype=dtype) if copy else np.asarray(self.value, dtype=dtype)
 
     def __neg__(self) -> Any:
         return -self.value
+
+    def __abs__(self) -> Any:
+        return abs(self.value)
+
+    def __float__(self) -> float:
+        return float(self.value)
 
     def __getitem__(self, index: Any) -> Any:
         return self.value[index]
@@ -119,8 +130,15 @@ def _arithmetic(name: str) -> None:
     setattr(Variable, f"__r{name}__", lambda self, other: function(plain(other), self.value))
 
 
-for _name in ("add", "sub", "mul", "truediv", "pow", "matmul"):
+def _comparison(name: str) -> None:
+    function = getattr(operator, name)
+    setattr(Variable, f"__{name}__", lambda self, other: function(self.value, plain(other)))
+
+
+for _name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul"):
     _arithmetic(_name)
+for _name in ("lt", "le", "gt", "ge"):  # equality is identity, since variables are keys of dicts
+    _comparison(_name)
 
 
 def plain(value: Any) -> Any:
@@ -174,12 +192,19 @@ class VariableStore:
     def reset(self) -> None:
         """Forgets every variable, name and loss."""
         with self._lock:
+            old = getattr(self, "program", None)
             self._values: dict[str, Any] = {}
             self._variables: dict[str, Variable] = {}
             self.program = Program(self, {})
+            if old is not None:
+                replace(old, self.program)
 
     def set_seed(self, seed: int | None) -> None:
         """Starts the random numbers of the initializers anew."""
+        if seed is not None and not isinstance(seed, int | np.integer):
+            raise TypeError(f"`seed` must be an int or None; got seed={seed!r}")
+        if seed is not None and seed < 0:
+            raise ValueError(f"`seed` must be at least 0; got seed={seed!r}")
         self.random = np.random.default_rng(seed)
 
     def __enter__(self) -> VariableStore:
@@ -195,7 +220,8 @@ class VariableStore:
         """Runs `function(*args, **kwargs)` as a program of its own over the variables of this store.
 
         Names are counted from the start, no variable counts as made yet, and the collections are empty, so the same
-        function can run any number of times. A variable that an earlier run made, or a file brought, keeps its value.
+        function can run any number of times. A variable that an earlier run made, or a file brought, keeps its value;
+        whether the store counts it as trainable, and its constraint there, are those that it was first made with.
 
         Args:
             function: what to run.
@@ -209,13 +235,16 @@ class VariableStore:
             ValueError: `values` has a name that no variable has in the end, or another shape than the variable.
             TypeError: it has another dtype than the variable.
         """
-        outer = next((program for program in reversed(stack()) if program.store is self), None)
-        given = {} if values is None else {name: plain(values[name]) for name in values}
+        outer = next((program for program in reversed(opened()) if program.store is self), None)
+        given = {} if values is None else _named(values)
         for name in given.keys() & self._values.keys():
             self._check_given(name, given[name])
         with Program(self, {**(outer.given if outer else {}), **given}) as program:
-            result = function(*args, **kwargs)
-            losses = program.collection(GraphKeys.REGULARIZATION_LOSSES)
+            try:
+                result = function(*args, **kwargs)
+                losses = program.collection(GraphKeys.REGULARIZATION_LOSSES)
+            finally:
+                program.forget()
         self._check_names("values", given)
         return Run(result, losses)
 
@@ -245,7 +274,7 @@ class VariableStore:
                 if fresh:
                     del self._values[name]
                 raise
-            self._variables[name] = variable
+            self._variables.setdefault(name, variable)
             self.program.adopt(variable)
         return variable
 
@@ -268,11 +297,12 @@ class VariableStore:
             ValueError: no variable has such a name, or the shape is another one.
             TypeError: the dtype does not convert.
         """
+        values = _named(values)
         self._check_names("values", values)
         converted = {}
         for name in values:
-            old, new = self._values[name], plain(values[name])
-            new = _backends.of(old).like(name, new, old)
+            old = self._values[name]
+            new = _backends.of(old).like(name, values[name], old)
             if tuple(new.shape) != tuple(old.shape):
                 raise ValueError(
                     f"`values[{name!r}]` has shape {tuple(new.shape)}; the variable has {tuple(old.shape)}"
@@ -283,8 +313,9 @@ class VariableStore:
 
     def constrain(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """`values`, by variable name, after the constraint of each variable that has one."""
+        values = _named(values)
         self._check_names("values", values)
-        return {name: self._constrained(name, plain(values[name])) for name in values}
+        return {name: self._constrained(name, value) for name, value in values.items()}
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Assigns what an optimizer made of the variables, after the constraint of each variable that has one.
@@ -328,13 +359,16 @@ class VariableStore:
         if not self._variables:
             frozen = {name: _backends.of(value).like(name, value, value) for name, value in values.items()}
             with self._lock:
-                self._values.update(frozen)
+                self._values = frozen
             return
-        wrong = [
-            f"{name} has shape {values[name].shape} in the file and {tuple(held.shape)} in the store"
-            for name, held in self._values.items()
-            if name in values and values[name].shape != tuple(held.shape)
-        ]
+        wrong = []
+        for name in self._values.keys() & values.keys():
+            held, read = _backends.of(self._values[name]).to_numpy(self._values[name]), values[name]
+            if read.shape != held.shape:
+                wrong.append(f"{name} has shape {read.shape} in the file and {held.shape} in the store")
+            elif (read.dtype.kind in "iu") != (held.dtype.kind in "iu"):
+                wrong.append(f"{name} is {read.dtype} in the file and {held.dtype} in the store")
+        wrong.sort()
         if strict:
             wrong += [f"{name} is missing" for name in self._values if name not in values]
             wrong += [f"{name} is unexpected" for name in values if name not in self._values]
@@ -346,13 +380,23 @@ class VariableStore:
         variable = self._variables.get(name)
         if variable is None or variable.constraint is None:
             return value
+        if not hasattr(value, "shape"):
+            value = _backends.of(value).asarray(f"values[{name!r}]", value)
         result = variable.constraint(value)
-        if tuple(result.shape) != tuple(value.shape):
+        shape = getattr(result, "shape", None)
+        if shape is None or tuple(shape) != tuple(value.shape):
+            made = f"shape {tuple(shape)}" if shape is not None else repr(type(result))
             raise ValueError(
-                f"the constraint of {name!r} made shape {tuple(result.shape)} of {tuple(value.shape)}; "
-                f"it must keep the shape"
+                f"the constraint of {name!r} made {made} of shape {tuple(value.shape)}; it must keep the shape"
             )
         return result
+
+    def held(self, name: str) -> Any:
+        """The stored value of a variable."""
+        try:
+            return self._values[name]
+        except KeyError:
+            raise ValueError(f"the variable {name!r} is no longer in its store, which was reset") from None
 
     def _check_names(self, argument: str, values: Mapping[str, Any]) -> None:
         if unknown := [name for name in values if name not in self._values]:
@@ -361,18 +405,31 @@ class VariableStore:
 
     def _check_given(self, name: str, value: Any) -> None:
         held = self._values[name]
+        if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+            raise TypeError(f"`values[{name!r}]` must be an array; got {type(value).__name__}")
         _check_shape(name, value, held)
-        if value.dtype != held.dtype:
+        if native(value.dtype) != held.dtype:
             raise TypeError(
                 f"`values[{name!r}]` has dtype {value.dtype}; the variable has {held.dtype} (convert with .astype)"
             )
+
+
+def _named(values: Mapping[str, Any]) -> dict[str, Any]:
+    if not hasattr(values, "items"):
+        raise TypeError(f"`values` must be a dict of arrays by variable name; got {type(values).__name__}")
+    return {name: plain(values[name]) for name in values}
+
+
+def native(dtype: Any) -> Any:
+    """The dtype that variables have for arrays of this one: NumPy's other byte order is not kept."""
+    return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
 
 
 def check_same(name: str, shape: tuple[int, ...], dtype: Any, variable: Variable) -> None:
     """Refuses to take `variable` for one of this shape and dtype if it is not."""
     if variable.shape != shape:
         raise ValueError(f"the variable {name!r} exists with shape {variable.shape}; this call needs shape {shape}")
-    if variable.dtype != dtype:
+    if variable.dtype != native(dtype):
         raise ValueError(f"the variable {name!r} exists with dtype {variable.dtype}; this call needs {dtype}")
 
 

@@ -11,6 +11,7 @@ array([[0.6, 0. ],
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -85,7 +86,7 @@ def unit_norm(axis: Axis = 0) -> Constraint:
 
 def _scaled(axis: Axis, wanted: Callable[[Any, Any], Any]) -> Constraint:
     """The constraint that gives vectors the norms `wanted(namespace, norms)`."""
-    axis = axis if isinstance(axis, int) else tuple(axis)
+    axis = tuple(map(operator.index, axis)) if isinstance(axis, Sequence) else operator.index(axis)
 
     def constraint(w: Any) -> Any:
         w, xp = _array(w)

@@ -13,6 +13,7 @@ array([0.5, 0.5])
 from __future__ import annotations
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -50,18 +51,21 @@ class Initializer:
 
     def __call__(self, shape: Sequence[int], dtype: Any = None, partition_info: Any = None) -> np.ndarray:
         """An array of `shape`; a dtype of None is the initializer's own. `partition_info` is ignored."""
-        return np.asarray(self._values(tuple(shape))).astype(self.dtype if dtype is None else dtype)
+        dtype = np.dtype(self.dtype if dtype is None else dtype)
+        return np.asarray(self._values(tuple(shape), dtype)).astype(dtype)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         raise NotImplementedError
 
 
 class _Random(Initializer):
     def __init__(self, seed: int | None, dtype: Any) -> None:
         super().__init__(dtype)
+        if seed is not None and (not isinstance(seed, int | np.integer) or seed < 0):
+            raise ValueError(f"`seed` must be None or an int of at least 0; got seed={seed!r}")
         self._seed = seed
 
     def _generator(self) -> np.random.Generator:
@@ -76,7 +80,7 @@ class zeros_initializer(Initializer):
     array([0., 0.], dtype=float32)
     """
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.zeros(shape)
 
 
@@ -88,7 +92,7 @@ class ones_initializer(Initializer):
     array([1., 1.], dtype=float32)
     """
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return np.ones(shape)
 
 
@@ -108,7 +112,7 @@ class constant_initializer(Initializer):
         super().__init__(dtype)
         self._value, self._verify = np.asarray(value), verify_shape
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         if self._value.ndim == 0 and not self._verify:
             return np.full(shape, self._value)
         value, size = self._value.ravel(), math.prod(shape)
@@ -118,7 +122,9 @@ class constant_initializer(Initializer):
 
 
 class random_uniform_initializer(_Random):
-    """Uniform on [minval, maxval), as `tf.random_uniform_initializer`; a `maxval` of None is 1.
+    """Uniform from `minval` to below `maxval`, as `tf.random_uniform_initializer`; 16-bit floats may round up to it.
+
+    A `maxval` of None is 1; integers need one.
 
     >>> import backstride
     >>> backstride.random_uniform_initializer(-1, 1, seed=0)([2, 3]).shape
@@ -129,10 +135,14 @@ class random_uniform_initializer(_Random):
         self, minval: float = 0.0, maxval: float | None = None, seed: int | None = None, dtype: Any = np.float32
     ) -> None:
         super().__init__(seed, dtype)
-        self._range = minval, 1.0 if maxval is None else maxval
+        self._low, self._high = minval, maxval
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
-        return self._generator().uniform(*self._range, shape)
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
+        if dtype.kind in "iu":
+            if self._high is None:
+                raise ValueError(f"random_uniform_initializer needs `maxval` for integers such as {dtype}")
+            return self._generator().integers(math.ceil(self._low), math.ceil(self._high), shape)
+        return self._generator().uniform(self._low, 1.0 if self._high is None else self._high, shape)
 
 
 class random_normal_initializer(_Random):
@@ -149,7 +159,7 @@ class random_normal_initializer(_Random):
         super().__init__(seed, dtype)
         self._mean, self._stddev = mean, stddev
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         return self._mean + self._stddev * self._generator().standard_normal(shape)
 
 
@@ -161,7 +171,7 @@ class truncated_normal_initializer(random_normal_initializer):
     True
     """
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         generator = self._generator()
         values = generator.standard_normal(shape)
         while (beyond := abs(values) > 2).any():
@@ -208,7 +218,7 @@ class variance_scaling_initializer(_Random):
             )
         self._scale, self._mode, self._distribution = scale, mode, distribution
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         fan_in, fan_out = fans(shape)
         fan = {"fan_in": fan_in, "fan_out": fan_out, "fan_avg": (fan_in + fan_out) / 2}[self._mode]
         deviation = math.sqrt(self._scale / max(1.0, fan))
@@ -220,7 +230,7 @@ class variance_scaling_initializer(_Random):
             distribution = random_normal_initializer(0.0, deviation, self._seed)
         else:
             distribution = truncated_normal_initializer(0.0, deviation / _CUT_DEVIATION, self._seed)
-        return distribution._values(shape)
+        return distribution._values(shape, dtype)
 
 
 def fans(shape: tuple[int, ...]) -> tuple[int, int]:
@@ -264,7 +274,7 @@ class bilinear_initializer(Initializer):
     array([0.25, 0.75, 0.75, 0.25], dtype=float32)
     """
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         *kernel, outputs, inputs = _filter_shape("bilinear_initializer", shape)
         taps = np.ones(())
         for length in kernel:
@@ -299,11 +309,16 @@ class icnr_initializer(Initializer):
     ) -> None:
         super().__init__(dtype)
         self._strides = strides
+        if isinstance(initializer, type):
+            initializer = initializer()
+        if initializer is not None and not callable(initializer):
+            raise TypeError(f"`initializer` must be a function of (shape, dtype); got initializer={initializer!r}")
         self._initializer = he_normal_initializer() if initializer is None else initializer
 
-    def _values(self, shape: tuple[int, ...]) -> np.ndarray:
+    def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
         *kernel, outputs, inputs = _filter_shape("icnr_initializer", shape)
-        strides = (self._strides,) * len(kernel) if isinstance(self._strides, int) else tuple(self._strides)
+        strides = tuple(self._strides) if isinstance(self._strides, Sequence) else (self._strides,) * len(kernel)
+        strides = tuple(map(operator.index, strides))
         if len(strides) != len(kernel) or min(strides) < 1:
             raise ValueError(f"`strides` must be positive, one per axis of {shape}; got strides={self._strides!r}")
         whole = [max(length // stride, min(length, 1)) for length, stride in zip(kernel, strides, strict=True)]

@@ -16,8 +16,8 @@ from backstride._arguments import Argument, Side, Window, shown
 from backstride._geometry import Geometry, Layer
 from backstride._packed import Plan, plan
 from backstride._programs import GraphKeys, Loss, VariableScope
-from backstride._scopes import obtain, variable_scope
-from backstride._variables import Variable, current
+from backstride._scopes import checked, obtain, variable_scope
+from backstride._variables import Variable, current, native
 from backstride.initializers import zeros_initializer
 from backstride.keras.backend import image_data_format
 from backstride.nn import bias_add
@@ -93,7 +93,9 @@ def conv2d_transpose(
             shape or dtype.
         TypeError: an argument is of the wrong type.
     """
-    scope = _opened(_checked_name(name)) if name else None
+    if isinstance(_checked_name(name), str) and name:
+        checked("name", name)
+    scope = _opened(name) if name else None
     layer = Conv2DTranspose(
         filters,
         kernel_size,
@@ -117,11 +119,12 @@ def conv2d_transpose(
 
 
 class _Packed(NamedTuple):
-    """A plan, the values of the variables that it was made from, and whether it computes the activation, too."""
+    """A plan, what it was made from, and the function that is left to apply to its results."""
 
     values: list[np.ndarray]
+    activation: Any
     plan: Plan
-    activated: bool
+    rest: Any
 
 
 class _ConvTranspose:
@@ -182,8 +185,11 @@ class _ConvTranspose:
     def build(self, input_shape: Any) -> None:
         """Makes the variables, for inputs of this shape, of which the number of channels must be known, and float32.
 
+        Once there are variables it makes no others.
+
         Raises:
-            ValueError: it has another number of dimensions, or they exist already.
+            ValueError: it has another number of dimensions, other channels than the variables, or variables of these
+                names exist that are not this layer's.
         """
         self._scope = self._called_in()
         self._build(self._sized(input_shape)[-1], None)
@@ -203,8 +209,7 @@ class _ConvTranspose:
         inputs, kernel = (array.value for array in arrays)
         activation = self.activation
         if (packed := self._current_plan(inputs)) is not None:
-            result = packed.plan(inputs)
-            activation = None if packed.activated else activation
+            result, activation = packed.plan(inputs), packed.rest
         else:
             result = _ops.derivative("output", self._geometry(source, arrays[1]), inputs, kernel)
             if self.bias is not None:
@@ -253,7 +258,7 @@ class _ConvTranspose:
     def _make_variables(self, channels: Any, like: Any) -> None:
         if channels is None:
             raise ValueError("the number of channels in `input_shape` must be known; it is None")
-        dtype = np.dtype(np.float32) if like is None else like.dtype
+        dtype = np.dtype(np.float32) if like is None else native(like.dtype)
         assert self._scope is not None
         with variable_scope(self._scope, reuse=self._reuse) as scope:
             kernel = obtain(
@@ -291,17 +296,21 @@ class _ConvTranspose:
         if any(variable.given for variable in self.variables):
             return None
         packed = self._packed
-        if packed is None or any(new is not old for new, old in zip(values, packed.values, strict=True)):
+        if (
+            packed is None
+            or packed.activation is not self.activation
+            or any(new is not old for new, old in zip(values, packed.values, strict=True))
+        ):
             packed = self._packed = self._pack(*values)
         return packed
 
     def _pack(self, kernel: np.ndarray, bias: np.ndarray | None = None) -> _Packed:
-        name = next((name for name in _OWN if getattr(nn, name) is self.activation), None)
-        if kernel.dtype.kind in "iu" and name != "relu":
-            name = None
+        own = next((name for name in _OWN if getattr(nn, name) is self.activation), None)
+        if own != "relu" and kernel.dtype.kind in "iu":
+            own = None
+        packed = plan(kernel, self.strides, self.padding, data_format=self.data_format, bias=bias, activation=own)
         values = [kernel] if bias is None else [kernel, bias]
-        made = plan(kernel, self.strides, self.padding, data_format=self.data_format, bias=bias, activation=name)
-        return _Packed(values, made, name is not None)
+        return _Packed(values, self.activation, packed, None if own else self.activation)
 
     def _collect_activity(self, result: Any, batch: int) -> None:
         assert self.activity_regularizer is not None and self._scope is not None
@@ -396,7 +405,9 @@ def _checked_name(name: Any) -> Any:
 
 
 def _lower(value: Any) -> Any:
-    return value.lower() if isinstance(value, str) else value
+    """A name in lower case, if that is a legal one; what is refused is shown as it was given."""
+    known = ("same", "valid", "channels_last", "channels_first")
+    return value.lower() if isinstance(value, str) and value.lower() in known else value
 
 
 def _present(*functions: Any) -> tuple[Any, ...]:

@@ -155,9 +155,21 @@ def like(name: str, value: Any, template: Any) -> np.ndarray:
     dtype = template.dtype.newbyteorder("=")
     if array.dtype.kind == "f" and dtype.kind not in "fV":
         raise TypeError(f"the variable {name!r} holds {dtype}; got {array.dtype}")
-    array = np.array(array, dtype)
-    array.setflags(write=False)
-    return array
+    with np.errstate(over="ignore"):
+        held = np.array(array, dtype)
+    if held.dtype != array.dtype and not _same_range(array, held):
+        raise ValueError(
+            f"the variable {name!r} holds {dtype}, in which some of these numbers of {array.dtype} don't fit"
+        )
+    held.setflags(write=False)
+    return held
+
+
+def _same_range(array: np.ndarray, converted: np.ndarray) -> bool:
+    """Whether integers stayed the same and finite numbers finite."""
+    if converted.dtype.kind in "iu":
+        return bool((converted == array).all())
+    return bool((np.isfinite(converted) | ~np.isfinite(array)).all())
 
 
 def _foreign(value: Any) -> str | None:
@@ -172,11 +184,11 @@ def to_numpy(value: np.ndarray) -> np.ndarray:
 
 
 def check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
-    """Refuses a result that the machine can't hold; the operating system might grant it, and kill the process later."""
+    """Refuses an array that the machine can't hold; the operating system might grant it, and kill the process later."""
     size, memory = math.prod(shape) * dtype.itemsize, _native.physical_memory()
     if size > memory:
         raise MemoryError(
-            f"the result of shape {shape} and dtype {dtype} would take {size / 2**30:,.1f} GiB; "
+            f"an array of shape {shape} and dtype {dtype} would take {size / 2**30:,.1f} GiB; "
             f"this machine has {memory / 2**30:,.1f} GiB of memory"
         )
 

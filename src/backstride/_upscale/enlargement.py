@@ -38,6 +38,8 @@ class Enlarger:
         except (ImportError, OSError, ValueError) as error:
             reason = (isinstance(error, OSError) and error.strerror) or error
             raise FileError(f"cannot use the weights {str(path)!r} at scale {self.scale}: {reason}") from error
+        if not all(np.isfinite(value).all() for value in self.store.values().values()):
+            raise FileError(f"cannot use the weights {str(path)!r}: some are not finite")
 
     def floats(self, image: Floats) -> Floats:
         """`[height, width, channels]` of 0..1, grey or RGB; what would leave 0..1 is clipped.

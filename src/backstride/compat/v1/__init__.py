@@ -1,6 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """`tf.compat.v1`: the same functions under the names by which TensorFlow 2 documents them."""
 
+from numpy import float16, float32, float64, int8, int16, int32, int64, uint8, uint16, uint32, uint64
+
 from backstride import initializers as initializers
 from backstride import losses as losses
 from backstride._activations import sigmoid, tanh
@@ -44,6 +46,9 @@ __all__ = [
     "add_to_collection",
     "bilinear_initializer",
     "constant_initializer",
+    "float16",
+    "float32",
+    "float64",
     "get_collection",
     "get_variable",
     "get_variable_scope",
@@ -53,6 +58,10 @@ __all__ = [
     "he_normal_initializer",
     "he_uniform_initializer",
     "icnr_initializer",
+    "int8",
+    "int16",
+    "int32",
+    "int64",
     "lecun_normal_initializer",
     "lecun_uniform_initializer",
     "ones_initializer",
@@ -64,6 +73,10 @@ __all__ = [
     "tanh",
     "trainable_variables",
     "truncated_normal_initializer",
+    "uint8",
+    "uint16",
+    "uint32",
+    "uint64",
     "variable_scope",
     "variance_scaling_initializer",
     "zeros_initializer",
