@@ -22,9 +22,15 @@ lint: $(VENV)/tools
 	$(bin)/clang-format --dry-run --Werror $(shell find native -name '*.h' -o -name '*.cc')
 	$(bin)/mypy
 
-# Ratios to the FMA peak of the same run, results checked.
-bench: $(VENV)/installed
-	$(bin)/python benchmarks/layers.py $(ARGS)
+# Layers of published networks beside other libraries, and as shares of the FMA peak of the same run, results checked:
+# make bench ARGS="--quick --only dcgan"
+bench: .venv-bench/installed .venv-tf/installed
+	.venv-bench/bin/python benchmarks/compare.py --tensorflow-python .venv-tf/bin/python $(ARGS)
+
+.venv-bench/installed: requirements/bench.txt $(sources)
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/bench.txt .
+	touch $@
 
 # The tools at fixed versions, in one environment for the build, the tests and the checks.
 $(VENV)/tools: requirements/dev.txt
@@ -65,4 +71,4 @@ compare-tf: .venv-tf/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-sanitize .venv-tf build demo-output
+	rm -rf .venv .venv-bench .venv-sanitize .venv-tf build demo-output
