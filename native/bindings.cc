@@ -294,14 +294,14 @@ NB_MODULE(_native, m) {
     m.def(
         "result",
         [](Index bytes) {
-            auto memory = std::make_unique<ResultMemory>(bytes);
+            auto memory = std::make_unique<Memory>(bytes);
             void *const data = memory->data();
-            nb::capsule owner(memory.get(), [](void *of) noexcept { delete static_cast<ResultMemory *>(of); });
+            nb::capsule owner(memory.get(), [](void *of) noexcept { delete static_cast<Memory *>(of); });
             memory.release();
             return nb::ndarray<nb::numpy, std::uint8_t, nb::ndim<1>>(data, {static_cast<std::size_t>(bytes)}, owner);
         },
         "bytes"_a);
-    m.def("release_results", ResultMemory::release);
+    m.def("release_results", Memory::release);
     m.def("erfc", erfc<float>, "x"_a.noconvert());
     m.def("erfc", erfc<double>, "x"_a.noconvert());
     m.def("fma_peak", [] {

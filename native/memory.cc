@@ -3,22 +3,35 @@
 
 #include <algorithm>
 #include <cstdio>
+#include <cstdlib>
 #include <iterator>
+#include <mutex>
 #include <new>
 #include <vector>
 
+#include <pthread.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
 namespace backstride {
 namespace {
 
+constexpr Index kLine = 64;
+// From this size on, memory is kept, in whole huge pages.
+constexpr Index kLarge = 1 << 20;
+constexpr Index kHugePage = 2 << 20;
+constexpr Index kMostKept = 256 << 20;
+// A kept block serves what uses at least so much of it.
+constexpr double kLeastUse = 0.75;
+
 /// A std::bad_alloc that says why.
 class TooLarge : public std::bad_alloc {
   public:
-    TooLarge(const char *what, double bytes) {
-        std::snprintf(text_, sizeof text_, "%s would take %.1f GiB; this machine has %.1f GiB of memory", what,
-                      bytes / kGiB, static_cast<double>(physical_memory()) / kGiB);
+    explicit TooLarge(Index bytes) {
+        std::snprintf(text_, sizeof text_,
+                      "a result, packed filter, native copy or sum would take %.1f GiB; this machine has %.1f GiB of "
+                      "memory",
+                      static_cast<double>(bytes) / kGiB, static_cast<double>(physical_memory()) / kGiB);
     }
     const char *what() const noexcept override { return text_; }
 
@@ -27,25 +40,73 @@ class TooLarge : public std::bad_alloc {
     char text_[160];
 };
 
-constexpr const char *kScratch = "a packed filter, a native copy of an array, or sums";
+/// Memory that was given back, the least recently used first.
+class Kept {
+  public:
+    /// A block for `bytes`, which becomes the size it has, or null.
+    void *take(Index &bytes) {
+        const std::lock_guard lock(mutex_);
+        const auto fits = [&](const Block &block) {
+            return block.bytes >= bytes && static_cast<double>(bytes) >= kLeastUse * static_cast<double>(block.bytes);
+        };
+        // The most recently used one is the likeliest to be in a cache.
+        const auto found = std::find_if(blocks_.rbegin(), blocks_.rend(), fits);
+        if (found == blocks_.rend())
+            return nullptr;
+        const Block block = *found;
+        blocks_.erase(std::next(found).base());
+        bytes_ -= block.bytes;
+        bytes = block.bytes;
+        return block.data;
+    }
 
-/// Memory that results have given back, the least recently used first.
-struct Kept {
-    Index bytes;
-    void *data;
+    void give(void *data, Index bytes) {
+        const std::lock_guard lock(mutex_);
+        drop_to(std::max<Index>(0, kMostKept - bytes));
+        if (bytes <= kMostKept)
+            try {
+                blocks_.push_back({bytes, data});
+                bytes_ += bytes;
+                return;
+            } catch (const std::bad_alloc &) {
+            }
+        std::free(data);
+    }
+
+    void release() {
+        const std::lock_guard lock(mutex_);
+        drop_to(0);
+    }
+
+    std::mutex &mutex() { return mutex_; }
+
+  private:
+    struct Block {
+        Index bytes;
+        void *data;
+    };
+
+    void drop_to(Index most) {
+        while (bytes_ > most) {
+            std::free(blocks_.front().data);
+            bytes_ -= blocks_.front().bytes;
+            blocks_.erase(blocks_.begin());
+        }
+    }
+
+    std::mutex mutex_;
+    std::vector<Block> blocks_;
+    Index bytes_ = 0;
 };
-std::vector<Kept> kept;
-Index kept_bytes = 0;
 
-constexpr Index kMostKept = 256 << 20;
-constexpr Index kHugePage = 2 << 20;
-// A kept block serves a result of at least so much of its size.
-constexpr double kLeastUse = 0.75;
-
-void drop_oldest() {
-    std::free(kept.front().data);
-    kept_bytes -= kept.front().bytes;
-    kept.erase(kept.begin());
+/// Never destroyed, since threads may still run while the process exits. A fork waits until nobody is at it.
+Kept &kept() {
+    static Kept *const kept = [] {
+        static Kept *const made = new Kept;
+        pthread_atfork([] { made->mutex().lock(); }, [] { made->mutex().unlock(); }, [] { made->mutex().unlock(); });
+        return made;
+    }();
+    return *kept;
 }
 
 } // namespace
@@ -55,59 +116,37 @@ Index physical_memory() {
     return bytes;
 }
 
-void *allocate(Index count, Index size) {
-    constexpr Index kLine = 64;
-    if (count > physical_memory() / size)
-        throw TooLarge(kScratch, static_cast<double>(count) * static_cast<double>(size));
-    const Index bytes = (count * size + kLine - 1) / kLine * kLine;
-    void *data = std::aligned_alloc(kLine, static_cast<std::size_t>(bytes > 0 ? bytes : kLine));
-    if (!data)
-        throw TooLarge(kScratch, static_cast<double>(bytes));
-    return data;
-}
-
-ResultMemory::ResultMemory(Index bytes) : bytes_((bytes + kHugePage - 1) / kHugePage * kHugePage) {
-    const auto fits = [&](const Kept &block) {
-        return block.bytes >= bytes_ && static_cast<double>(bytes_) >= kLeastUse * static_cast<double>(block.bytes);
-    };
-    // The most recently used one is the likeliest to be in a cache.
-    if (const auto found = std::find_if(kept.rbegin(), kept.rend(), fits); found != kept.rend()) {
-        bytes_ = found->bytes;
-        data_ = found->data;
-        kept_bytes -= bytes_;
-        kept.erase(std::next(found).base());
+Memory::Memory(Index bytes) : bytes_(bytes) {
+    if (bytes > physical_memory())
+        throw TooLarge(bytes);
+    const bool large = bytes >= kLarge;
+    const Index unit = large ? kHugePage : kLine;
+    bytes_ = std::max(unit, (bytes + unit - 1) / unit * unit);
+    if (large && (data_ = kept().take(bytes_)))
         return;
-    }
-    data_ = std::aligned_alloc(kHugePage, static_cast<std::size_t>(bytes_));
+    const auto allocated = [&] {
+        return std::aligned_alloc(static_cast<std::size_t>(unit), static_cast<std::size_t>(bytes_));
+    };
+    data_ = allocated();
     if (!data_) {
         release();
-        data_ = std::aligned_alloc(kHugePage, static_cast<std::size_t>(bytes_));
+        data_ = allocated();
     }
     if (!data_)
-        throw TooLarge("the result", static_cast<double>(bytes_));
+        throw TooLarge(bytes);
 #ifdef MADV_HUGEPAGE
-    madvise(data_, static_cast<std::size_t>(bytes_), MADV_HUGEPAGE); // where it is not granted, small pages do
+    if (large)
+        madvise(data_, static_cast<std::size_t>(bytes_), MADV_HUGEPAGE); // where it is not granted, small pages do
 #endif
 }
 
-ResultMemory::~ResultMemory() {
-    if (bytes_ > kMostKept) {
+Memory::~Memory() {
+    if (bytes_ >= kLarge)
+        kept().give(data_, bytes_);
+    else
         std::free(data_);
-        return;
-    }
-    while (kept_bytes + bytes_ > kMostKept)
-        drop_oldest();
-    try {
-        kept.push_back({bytes_, data_});
-        kept_bytes += bytes_;
-    } catch (const std::bad_alloc &) {
-        std::free(data_);
-    }
 }
 
-void ResultMemory::release() {
-    while (!kept.empty())
-        drop_oldest();
-}
+void Memory::release() { kept().release(); }
 
 } // namespace backstride

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
-// Scratch memory: packed filters, native copies, partial sums.
+// Memory: results, packed filters, native copies, partial sums.
 #pragma once
 
-#include <cstdlib>
+#include <limits>
 #include <memory>
 
 #include "element.h"
@@ -12,19 +12,17 @@ namespace backstride {
 /// Bytes of memory that this machine has.
 Index physical_memory();
 
-/// Uninitialized memory aligned to a cache line. Throws std::bad_alloc, at once if the machine has not that much:
-/// an operating system that overcommits would grant it and kill the process later.
-void *allocate(Index count, Index size);
-
-/// Uninitialized memory for a result. The pages of fresh memory cost more than many a layer, so memory that was given
-/// back is kept for the next results of about that size: at most kMostKept bytes, the least recently used going first.
-/// These three are called by one thread at a time; in Python, by the one that holds the GIL.
-class ResultMemory {
+/// Uninitialized memory, aligned to a cache line. Throws std::bad_alloc, at once if the machine has not that much: an
+/// operating system that overcommits would grant it and kill the process later.
+///
+/// The pages of fresh memory cost more than many a layer, so large memory that was given back is kept for the next of
+/// about that size: at most 256 MB, the least recently used going first.
+class Memory {
   public:
-    explicit ResultMemory(Index bytes);
-    ~ResultMemory();
-    ResultMemory(const ResultMemory &) = delete;
-    ResultMemory &operator=(const ResultMemory &) = delete;
+    explicit Memory(Index bytes);
+    ~Memory();
+    Memory(const Memory &) = delete;
+    Memory &operator=(const Memory &) = delete;
     void *data() const { return data_; }
 
     /// Gives all that is kept back to the system.
@@ -38,14 +36,14 @@ class ResultMemory {
 /// An array of `count` uninitialized elements.
 template <class T> class Buffer {
   public:
-    explicit Buffer(Index count) : data_(static_cast<T *>(allocate(count, sizeof(T)))) {}
-    T *get() const { return data_.get(); }
+    explicit Buffer(Index count)
+        : memory_(
+              std::make_unique<Memory>(count > kMost ? std::numeric_limits<Index>::max() : count * Index{sizeof(T)})) {}
+    T *get() const { return static_cast<T *>(memory_->data()); }
 
   private:
-    struct Free {
-        void operator()(T *data) const { std::free(data); }
-    };
-    std::unique_ptr<T, Free> data_;
+    static constexpr Index kMost = std::numeric_limits<Index>::max() / Index{sizeof(T)};
+    std::unique_ptr<Memory> memory_;
 };
 
 } // namespace backstride

@@ -185,7 +185,11 @@ WRONG: list[tuple[dict[str, Any], type[Exception], str]] = [
         ValueError,
         "'up/kernel' made None; it was asked for an array",
     ),
-    ({"filters": 2**40}, MemoryError, r"an array of shape \(3, 3, 1099511627776, 3\) and dtype float32 would take"),
+    (
+        {"filters": 2**40},
+        MemoryError,
+        r"the variable 'up/kernel' of shape \(3, 3, 1099511627776, 3\) and dtype float32 would take",
+    ),
     ({"reuse": 1}, ValueError, "`reuse` must be None, False, True or AUTO_REUSE; got reuse=1"),
     ({"reuse": "yes"}, ValueError, "`reuse` must be None, False, True or AUTO_REUSE; got reuse='yes'"),
     ({"reuse": True}, ValueError, "the variable 'up/kernel' does not exist, and reuse=True; AUTO_REUSE would make it"),

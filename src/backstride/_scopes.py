@@ -236,7 +236,7 @@ def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ..
     extra = {"partition_info": None} if "partition_info" in parameters else {}
     if parameters and "dtype" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(f"the initializer of {name!r} must take (shape, dtype); it takes ({', '.join(parameters)})")
-    check_size(shape, np.dtype(dtype))
+    check_size(f"the variable {name!r}", shape, np.dtype(dtype))
     value = initializer(list(shape), dtype=dtype, **extra)
     if isinstance(value, list | tuple | int | float | np.generic):
         value = np.asarray(value, dtype)

@@ -43,7 +43,7 @@ def get_num_threads() -> int:
 
 
 def release_memory() -> None:
-    """Gives the memory back to the system that is kept for the next large results: at most 256 MB.
+    """Gives the memory back to the system that is kept for the next large results and packed filters: at most 256 MB.
 
     >>> import backstride
     >>> backstride.release_memory()

@@ -85,7 +85,7 @@ def _leaves(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
 def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.ndarray, kernel: str = "") -> np.ndarray:
     """See `backstride._ops.derivative`. `kernel` takes one kernel by name instead of the best."""
     shape, dtype = geometry.shape(wrt), first.dtype.newbyteorder("=")
-    check_size(shape, dtype)
+    check_size("the result", shape, dtype)
     if first.size == 0 or second.size == 0 or 0 in shape:
         return np.zeros(shape, dtype)
     result = empty(shape, dtype)
@@ -183,12 +183,12 @@ def to_numpy(value: np.ndarray) -> np.ndarray:
     return value
 
 
-def check_size(shape: tuple[int, ...], dtype: np.dtype) -> None:
+def check_size(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
     """Refuses an array that the machine can't hold; the operating system might grant it, and kill the process later."""
     size, memory = math.prod(shape) * dtype.itemsize, _native.physical_memory()
     if size > memory:
         raise MemoryError(
-            f"an array of shape {shape} and dtype {dtype} would take {size / 2**30:,.1f} GiB; "
+            f"{what} of shape {shape} and dtype {dtype} would take {size / 2**30:,.1f} GiB; "
             f"this machine has {memory / 2**30:,.1f} GiB of memory"
         )
 
