@@ -613,7 +613,7 @@ def no_arrays(monkeypatch: pytest.MonkeyPatch) -> None:
 )
 def test_100_terabytes_are_a_memory_error(function: Callable[..., Any], arguments: Any) -> None:
     message = (
-        r"^an array of shape \(.*5000000, 5000000.*\) and dtype float32 would take 93,132\.3 GiB; "
+        r"^the result of shape \(.*5000000, 5000000.*\) and dtype float32 would take 93,132\.3 GiB; "
         r"this machine has [\d,]+\.\d GiB of memory$"
     )
     with pytest.raises(MemoryError, match=message):

@@ -200,7 +200,7 @@ class _Sizes(NamedTuple):
             result = _arguments.target(Argument("output_shape", asked), source, self.filters, self.window, self.groups)
         geometry = _arguments.resolve(self.window, source, self.filters, result, self.groups)
         whole = geometry.shape("output")
-        backend.check_size(whole, self.dtype)
+        backend.check_size("the result", whole, self.dtype)
         if 0 in whole or 0 in shape or 0 in self.filters.value.shape:
             return _Resolved(whole, None)
         return _Resolved(whole, _plan.plan("output", geometry, backend.element(self.dtype), ""))
