@@ -254,7 +254,7 @@ template <class T> class Gather {
 
 template <class T> PackedFilter<T> pack_panels(const Plan &plan, const View &filter, Poll poll) {
     const int depth_axis = plan.wrt == Operand::output && !plan.channelwise ? 4 : 3;
-    return PackedFilter<T>(filter, plan.element, products(plan), depth_axis, plan.kernel->columns, poll);
+    return PackedFilter<T>(filter, plan.element, products(plan), depth_axis, plan.kernel->columns, plan.isa, poll);
 }
 
 template <class T>

@@ -283,13 +283,12 @@ PackedStripes<T>::PackedStripes(const Plan &plan, const View &filter, Poll poll)
                     const S *row =
                         data + d * filter.stride[0] + h * filter.stride[1] + group * depth * filter.stride[4];
                     T *to = data_.get() + task * segment_;
-                    for (Index first = 0; first < depth; first += kStripeDepth)
-                        for (Index t = 0; t < taps; ++t)
-                            for (Index c = first; c < std::min(first + kStripeDepth, depth); ++c)
-                                for (Index w = t * stride; w < std::min((t + 1) * stride, kw); ++w)
-                                    for (Index o = 0; o < columns; ++o)
-                                        *to++ = widen(
-                                            row[w * filter.stride[2] + o * filter.stride[3] + c * filter.stride[4]]);
+                    for (Index t = 0; t < taps; ++t)
+                        for (Index c = 0; c < depth; ++c)
+                            for (Index w = t * stride; w < std::min((t + 1) * stride, kw); ++w)
+                                for (Index o = 0; o < columns; ++o)
+                                    *to++ =
+                                        widen(row[w * filter.stride[2] + o * filter.stride[3] + c * filter.stride[4]]);
                 },
                 poll);
         }

@@ -4,6 +4,8 @@
 #include <algorithm>
 #include <cstdlib>
 
+#include "kernels/kernel.h"
+
 namespace backstride {
 namespace {
 
@@ -47,7 +49,8 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Poll
 }
 
 template <class T>
-PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Poll poll)
+PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Isa isa,
+                              Poll poll)
     : groups_(groups), taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
       depth_(depth_axis == 4 ? filter.shape[4] / groups : filter.shape[3]),
       columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), width_(width),
@@ -66,6 +69,11 @@ PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups,
                 const auto *from = data + d * filter.stride[0] + h * filter.stride[1] + w * filter.stride[2] +
                                    group * group_stride + index * width * column_stride;
                 T *to = data_.get() + (group * columns_ + index * width) * taps_ * depth_ + tap * depth_ * columns;
+                if constexpr (std::is_floating_point_v<T> && std::is_same_v<decltype(from), const T *>)
+                    if (depth_stride == 1) {
+                        stripe_functions<T>(isa).transpose(from, column_stride, columns, depth_, to, columns);
+                        return;
+                    }
                 copy_matrix(from, depth_stride, column_stride, depth_, columns, to, columns);
             },
             poll);

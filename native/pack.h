@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <type_traits>
 
+#include "cpu.h"
 #include "element.h"
 #include "memory.h"
 #include "threads.h"
@@ -35,7 +36,7 @@ template <class T> class Readable {
 template <class T> class PackedFilter {
   public:
     /// k runs along `depth_axis` and n along the other of the filter's last two axes (3 or 4); groups divide axis 4.
-    PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Poll poll);
+    PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Isa isa, Poll poll);
 
     const T *panel(Index group, Index index) const {
         return data_.get() + (group * columns_ + index * width_) * taps_ * depth_;

@@ -169,11 +169,9 @@ def test_rounding_of_real_numbers(name: str, case: Case) -> None:
 
 @pytest.mark.parametrize("case", [*SELECTED, *cases.GROUPS[1:3], *cases.FEW[:5], *cases.CHANNELS[4:7]], ids=str)
 @pytest.mark.parametrize("name", FLOATS)
-@pytest.mark.parametrize("lanes", [False, True], ids=["tiles", "lanes"])
-@pytest.mark.parametrize("fused", [True, False], ids=["fused", "not-fused"])
-def test_bits_depend_on_fusing_and_lanes_alone(lanes: bool, fused: bool, name: str, case: Case) -> None:
+@pytest.mark.parametrize("family", [FUSED, PLAIN], ids=["fused", "not-fused"])
+def test_bits_depend_on_fusing_alone(family: list[str], name: str, case: Case) -> None:
     dtype = dtype_of(name)
-    family = [kernel for kernel in KERNELS if ((kernel in FUSED), (kernel in LANES)) == (fused, lanes)]
     if not kernels_for(dtype, family):
         pytest.skip("this machine fuses nothing")
     for wrt, layout in itertools.product(OPERANDS, (case, case.channels_first)):

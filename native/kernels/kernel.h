@@ -81,8 +81,9 @@ template <class T> struct Functions {
 ///     A[g, k, i]         at a[g.a + k * a_step + i]
 ///     C[stream, lane]    at c[stream * c_row + lane]
 ///
-/// B of segment g begins at b[g.b * b_segment] and is in the order of use: for each kStripeDepth channels, each tap,
-/// each of these channels, the streams that have the tap, which are all of them, or of the last tap the first `last`.
+/// B of segment g begins at b[g.b * b_segment] and is in the order of use: for each tap, each channel, the streams that
+/// have the tap, which are all of them, or of the last tap the first `last`. So are the sums, which makes them the same
+/// chains as those of Tile.
 template <class T> struct Stripe {
     const T *a;
     Index a_step;
@@ -95,7 +96,6 @@ template <class T> struct Stripe {
     Index c_row;
 };
 
-constexpr Index kStripeDepth = 16;
 constexpr int kMostStreams = 12, kMostVectors = 8;
 
 /// For one instruction set: a function for every number of streams and of vectors, of which `vectors` are best.

@@ -21,17 +21,13 @@ template <class V, int Streams, int Vectors> struct Lanes {
         for (Index s = 0; s < stripe.count; ++s) {
             const T *a = stripe.a + stripe.segments[s].a;
             const T *b = stripe.b + stripe.segments[s].b * stripe.b_segment;
-            for (Index first = 0; first < stripe.depth; first += kStripeDepth) {
-                const Index depth = stripe.depth - first < kStripeDepth ? stripe.depth - first : kStripeDepth;
-                const Index whole = stripe.last == Streams ? stripe.taps : stripe.taps - 1;
-                if (whole > 0)
-                    b = add<Streams, true>(sums, a, stripe.a_step, b, depth);
-                for (Index t = 1; t < whole; ++t)
-                    b = add<Streams>(sums, a - t, stripe.a_step, b, depth);
-                if (whole < stripe.taps)
-                    b = add_last<Streams - 1>(sums, a - whole, stripe.a_step, b, depth, stripe.last);
-                a += depth * stripe.a_step;
-            }
+            const Index whole = stripe.last == Streams ? stripe.taps : stripe.taps - 1;
+            if (whole > 0)
+                b = add<Streams, true>(sums, a, stripe.a_step, b, stripe.depth);
+            for (Index t = 1; t < whole; ++t)
+                b = add<Streams>(sums, a - t, stripe.a_step, b, stripe.depth);
+            if (whole < stripe.taps)
+                add_last<Streams - 1>(sums, a - whole, stripe.a_step, b, stripe.depth, stripe.last);
         }
 #pragma GCC unroll 16
         for (int n = 0; n < Streams; ++n)
@@ -41,8 +37,10 @@ template <class V, int Streams, int Vectors> struct Lanes {
     }
 
   private:
+    static constexpr Index kAhead = 16; // channels
+
     /// One tap: the first `Used` streams have it. Returns where the next tap's weights are. The first tap also fetches
-    /// the pixels of the next channels from the second-level cache.
+    /// pixels of channels to come from the second-level cache.
     template <int Used, bool Fetch = false>
     [[gnu::always_inline]] static inline const T *add(Sums &sums, const T *a, Index a_step, const T *b, Index depth) {
         for (Index k = 0; k < depth; ++k) {
@@ -55,7 +53,7 @@ template <class V, int Streams, int Vectors> struct Lanes {
             if constexpr (Fetch)
 #pragma GCC unroll 8
                 for (int v = 0; v < Vectors; ++v)
-                    __builtin_prefetch(a + kStripeDepth * a_step + v * V::kWidth);
+                    __builtin_prefetch(a + kAhead * a_step + v * V::kWidth);
 #pragma GCC unroll 16
             for (int n = 0; n < Used; ++n) {
                 const Register weight = V::broadcast(b + n);
@@ -70,14 +68,14 @@ template <class V, int Streams, int Vectors> struct Lanes {
     }
 
     template <int Used>
-    [[gnu::always_inline]] static inline const T *add_last(Sums &sums, const T *a, Index a_step, const T *b,
-                                                           Index depth, int used) {
+    [[gnu::always_inline]] static inline void add_last(Sums &sums, const T *a, Index a_step, const T *b, Index depth,
+                                                       int used) {
         if constexpr (Used > 0) {
             if (used < Used)
-                return add_last<Used - 1>(sums, a, a_step, b, depth, used);
-            return add<Used>(sums, a, a_step, b, depth);
+                add_last<Used - 1>(sums, a, a_step, b, depth, used);
+            else
+                add<Used>(sums, a, a_step, b, depth);
         }
-        return b;
     }
 };
 
