@@ -40,6 +40,13 @@ def backstride(work: Workload, value: np.ndarray, packed: bool, threads: int) ->
     from backstride._geometry import Axis, Geometry
 
     backstride.set_num_threads(threads)
+    if packed:
+
+        def make(filter: np.ndarray) -> Run:
+            plan = backstride.plan(filter, work.stride, work.padding, groups=work.groups)
+            return lambda: plan(value)
+
+        return make, False
     if work.groups > 1:  # which no documented function has
         sizes = zip(work.size, work.kernel, work.output, work.stride, work.crop, strict=True)
         axes = tuple(Axis(i, k, o, s, 1, before) for i, k, o, s, (before, _) in sizes)
