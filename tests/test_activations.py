@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import autograd.numpy as anp
+import ml_dtypes
 import numpy as np
 import pytest
 from autograd import elementwise_grad
@@ -46,7 +47,6 @@ def test_every_activation_is_tested() -> None:
 @pytest.mark.parametrize("dtype", ["float64", "float32", "float16", "bfloat16"])
 def test_values(name: str, dtype: str) -> None:
     """Within a few roundings of the largest number on the way, which for all of them is at most 1 + |x|, or exp(x)."""
-    ml_dtypes = pytest.importorskip("ml_dtypes")
     x = (GRID if dtype in ("float64", "float32") else GRID[1:-1]).astype(dtype)
     result = getattr(nn, name)(x)
     assert result.dtype == x.dtype

@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import ml_dtypes  # noqa: F401
 import numpy as np
 import pytest
 from conftest import Python
@@ -50,7 +51,6 @@ def test_round_trip(store: VariableStore, tmp_path: Path, suffix: str, built: bo
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64", "int64", "uint8", "bfloat16"])
 def test_dtypes(tmp_path: Path, suffix: str, dtype: str) -> None:
-    pytest.importorskip("ml_dtypes")
     path = tmp_path / f"weights{suffix}"
     with VariableStore() as store:
         get_variable("w", initializer=np.arange(6).reshape(2, 3).astype(dtype))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import autograd.numpy as anp
+import ml_dtypes  # noqa: F401
 import numpy as np
 import pytest
 import reference
@@ -79,7 +80,6 @@ def test_result_is_that_of_the_definition(
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32", "float64", "int32", "uint8"])
 def test_dtype_is_that_of_the_inputs(dtype: str) -> None:
-    pytest.importorskip("ml_dtypes")
     x = X.astype(np.dtype(dtype))
     result = layers.conv2d_transpose(x, 4, 3, activity_regularizer=lambda y: y.sum())
     assert result.dtype.name == dtype

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import math
 import operator
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -43,7 +44,7 @@ __all__ = [
 _CUT_DEVIATION = 0.87962566103423978
 
 
-class Initializer:
+class Initializer(ABC):
     """What all of them are: called with a shape and a dtype, they return an array."""
 
     def __init__(self, dtype: Any = np.float32) -> None:
@@ -57,8 +58,9 @@ class Initializer:
     def __repr__(self) -> str:
         return f"<{type(self).__name__}>"
 
+    @abstractmethod
     def _values(self, shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
-        raise NotImplementedError
+        """The numbers, of any dtype that rounds to `dtype`."""
 
 
 class _Random(Initializer):
