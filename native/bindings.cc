@@ -217,14 +217,14 @@ class BoundPacked {
     AnyPacked packed_;
 };
 
-/// The best rate of float32 multiply-adds that all threads together reach, in operations per second: the best of
-/// some 2 ms stretches, since other programs can only make it worse.
 /// The complementary error function, which NumPy lacks, in place.
 template <class T> void erfc(const nb::ndarray<T, nb::ndim<1>, nb::c_contig> &x) {
     unlocked(
         [&] { std::transform(x.data(), x.data() + x.size(), x.data(), [](T value) { return std::erfc(value); }); });
 }
 
+/// The best rate of float32 multiply-adds that all threads together reach, in operations per second: the best of
+/// some 2 ms stretches, since other programs can only make it worse.
 double fma_peak() {
     constexpr Index kStretches = 20, kBurstsPerThread = 32, kSteps = 10'000;
     double best = 0;

@@ -41,7 +41,6 @@ def _function(name: str, value: Any, module: ModuleType) -> Function | None:
                 f"`{name}` must be a function or one of {', '.join(module.__all__)}; got {name}={shown(value)}"
             )
         value = getattr(module, value)
-        value = value if module is _activations else value()
     if value is not None and not callable(value):
         raise ValueError(f"`{name}` must be a function or its name; got {name}={shown(value)}")
     if isinstance(value, type) or (module is not _activations and value in vars(module).values()):

@@ -8,7 +8,7 @@ every run. Each thread, and each asyncio task, is in programs of its own; the in
 from __future__ import annotations
 
 import re
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -96,7 +96,7 @@ class Program:
         given: values by variable name that take the place of the store's.
         variables: the variables that exist in this program, by name.
         scope: the current scope.
-        opened: how often each scope, by its full name, has been opened; what default names are made unique by.
+        opened: the full names of the scopes that count as used; what default names are made unique by.
     """
 
     def __init__(self, store: VariableStore, given: Mapping[str, Any]) -> None:
@@ -104,7 +104,7 @@ class Program:
         self.given = given
         self.variables: dict[str, Variable] = {}
         self.scope = VariableScope("", _program=self)
-        self.opened: Counter[str] = Counter()
+        self.opened: set[str] = set()
         self._collections: dict[str, list[Any]] = defaultdict(list)
 
     def add(self, variable: Variable) -> None:

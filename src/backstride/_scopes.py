@@ -55,7 +55,7 @@ def variable_scope(
         TypeError: neither name is given, or a name is of another type.
     """
     program = current()
-    outer, opened = program.scope, program.opened
+    outer = program.scope
     if name_or_scope is None and default_name is None:
         raise TypeError("`name_or_scope` or `default_name` is required; both are None")
     if not any(reuse is legal for legal in (None, False, True, AUTO_REUSE)):
@@ -73,8 +73,8 @@ def variable_scope(
     scope = VariableScope(
         name, reuse or parent.reuse, initializer or parent.initializer, regularizer or parent.regularizer, program
     )
-    opened[name] += 1
-    before = opened.copy() if isinstance(name_or_scope, VariableScope) else None
+    program.opened.add(name)
+    before = program.opened.copy() if isinstance(name_or_scope, VariableScope) else None
     program.scope = scope
     try:
         yield scope
@@ -83,9 +83,7 @@ def variable_scope(
         if before is not None:
             program.opened = before
         else:
-            for inner in program.opened:
-                if inner.startswith(f"{name}/"):
-                    program.opened[inner] = 0
+            program.opened = {each for each in program.opened if not each.startswith(f"{name}/")}
 
 
 def checked(argument: str, name: Any) -> str:
@@ -104,7 +102,7 @@ def checked(argument: str, name: Any) -> str:
 def _unique(name: str) -> str:
     """`name` if the current scope has not opened it yet, else the first free one of name_1, name_2, ..."""
     program, candidate, number = current(), name, 0
-    while program.opened[program.scope.path(candidate)]:
+    while program.scope.path(candidate) in program.opened:
         number += 1
         candidate = f"{name}_{number}"
     return candidate
@@ -168,8 +166,6 @@ def get_variable(
         if shape is not None:
             raise ValueError(f"`shape` must be left out where `initializer` is an array; got shape={shown(shape)}")
         initial = _backends.of(initial).asarray("initializer", initial)
-        if dtype is not None:
-            dtype = native(dtype)
         if dtype is not None and dtype != native(initial.dtype):
             raise ValueError(f"`dtype` is {dtype}, but the array given as `initializer` has {initial.dtype}")
         dtype = native(initial.dtype)

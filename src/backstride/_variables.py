@@ -61,19 +61,13 @@ class Variable:
     @property
     def value(self) -> Any:
         """Its current value: the store's, or the one given for it to the run that is under way."""
-        program = self._program()
-        if program is not None and self.name in program.given:
-            return program.given[self.name]
-        return self.store.held(self.name)
+        given = self.store.given()
+        return given[self.name] if self.name in given else self.store.held(self.name)
 
     @property
     def given(self) -> bool:
         """Whether the run that is under way was given a value for it."""
-        program = self._program()
-        return program is not None and self.name in program.given
-
-    def _program(self) -> Program | None:
-        return next((program for program in reversed(opened()) if program.store is self.store), None)
+        return self.name in self.store.given()
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -235,11 +229,10 @@ class VariableStore:
             ValueError: `values` has a name that no variable has in the end, or another shape than the variable.
             TypeError: it has another dtype than the variable.
         """
-        outer = next((program for program in reversed(opened()) if program.store is self), None)
         given = {} if values is None else _named(values)
         for name in given.keys() & self._values.keys():
             self._check_given(name, given[name])
-        with Program(self, {**(outer.given if outer else {}), **given}) as program:
+        with Program(self, {**self.given(), **given}) as program:
             try:
                 result = function(*args, **kwargs)
                 losses = program.collection(GraphKeys.REGULARIZATION_LOSSES)
@@ -303,10 +296,7 @@ class VariableStore:
         for name in values:
             old = self._values[name]
             new = _backends.of(old).like(name, values[name], old)
-            if tuple(new.shape) != tuple(old.shape):
-                raise ValueError(
-                    f"`values[{name!r}]` has shape {tuple(new.shape)}; the variable has {tuple(old.shape)}"
-                )
+            _check_shape(name, new, old)
             converted[name] = new
         with self._lock:
             self._values.update(converted)
@@ -390,6 +380,10 @@ class VariableStore:
                 f"the constraint of {name!r} made {made} of shape {tuple(value.shape)}; it must keep the shape"
             )
         return result
+
+    def given(self) -> Mapping[str, Any]:
+        """The values that take the place of stored ones in the innermost of this store's runs that is under way."""
+        return next((program.given for program in reversed(opened()) if program.store is self), {})
 
     def held(self, name: str) -> Any:
         """The stored value of a variable."""

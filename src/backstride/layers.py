@@ -164,6 +164,7 @@ class _ConvTranspose:
             channels_first=_arguments.keras_channels_first(self.data_format),
             padding=shown(padding),
         )
+        self._layer = Layer(self.kernel_size, self.strides, self._window.dilation, self._window.crop)
         self.activation = _named.activation("activation", activation)
         self.kernel_initializer = _named.initializer("kernel_initializer", kernel_initializer)
         self.bias_initializer = _named.initializer("bias_initializer", bias_initializer)
@@ -233,7 +234,8 @@ class _ConvTranspose:
     def compute_output_shape(self, input_shape: Any) -> tuple[int | None, ...]:
         """The shape of the result for inputs of this shape; unknown dimensions are None in both."""
         batch, *spatial, _ = self._sized(input_shape)
-        lengths = [None if length is None else self._output(n, length) for n, length in enumerate(spatial)]
+        chosen = self._layer.chosen_output
+        lengths = [None if length is None else chosen(n, length) for n, length in enumerate(spatial)]
         if self._window.channels_first:
             return batch, self.filters, *lengths
         return batch, *lengths, self.filters
@@ -322,13 +324,9 @@ class _ConvTranspose:
         current().collect(GraphKeys.REGULARIZATION_LOSSES, entry)
 
     def _geometry(self, source: Side, kernel: Argument) -> Geometry:
-        lengths = tuple(self._output(n, length) for n, length in enumerate(source.lengths))
+        lengths = tuple(self._layer.chosen_output(n, length) for n, length in enumerate(source.lengths))
         result = Side("result", source.batch, lengths, self.filters)
         return _arguments.resolve(self._window, source, kernel, result)
-
-    def _output(self, n: int, length: int) -> int:
-        layer = Layer(self.kernel_size, self._window.stride, self._window.dilation, self._window.crop)
-        return layer.chosen_output(n, length)
 
     def _sized(self, input_shape: Any) -> Sequence[Any]:
         """A shape of inputs, with None where it is unknown, channels last."""
