@@ -18,10 +18,12 @@
 #include <nanobind/ndarray.h>
 #include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
+#include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
+#include "cost.h"
 #include "memory.h"
 #include "packed.h"
 #include "plan.h"
@@ -87,8 +89,8 @@ class BoundPlan {
   public:
     BoundPlan(std::string_view wrt, std::string_view element, const std::vector<std::array<Index, 6>> &axes,
               Index batch, Index in_channels, Index out_channels, Index groups, bool channels_first,
-              std::string_view kernel)
-        : rank_(static_cast<int>(axes.size())), channels_first_(channels_first) {
+              std::string_view precision, bool packed, std::string_view algorithm, std::string_view kernel)
+        : rank_(static_cast<int>(axes.size())), channels_first_(channels_first), packed_(packed) {
         if (rank_ < 1 || rank_ > 3)
             throw std::invalid_argument("the core has one to three spatial axes");
         Geometry geometry{batch, in_channels, out_channels, groups, {}};
@@ -102,7 +104,8 @@ class BoundPlan {
             }
         }
         plan_ = make_plan(named<Operand>(kOperands, wrt), named<Element>(kElements, element), geometry,
-                          kernel.empty() ? active_isa : best_isa(), kernel);
+                          {kernel.empty() ? active_isa : best_isa(), named<Precision>(kPrecisionNames, precision),
+                           packed, algorithm, kernel});
     }
 
     void run(const In &first, const In &second, const Out &result) const {
@@ -113,6 +116,19 @@ class BoundPlan {
     }
 
     std::string_view kernel() const { return kernel_name(plan_); }
+    std::string_view algorithm() const { return algorithm_name(plan_); }
+
+    /// By the name of the algorithm, what the model expects of those that can compute it: nanoseconds of one thread.
+    std::vector<std::pair<std::string_view, double>> costs() const {
+        std::vector<std::pair<std::string_view, double>> result;
+        for (const Algorithm algorithm : {Algorithm::tiles, Algorithm::lanes, Algorithm::winograd}) {
+            Plan plan = plan_;
+            plan.algorithm = algorithm;
+            if (const double time = cost(plan, algorithm, packed_); std::isfinite(time))
+                result.emplace_back(algorithm_name(plan), time);
+        }
+        return result;
+    }
     const Plan &plan() const { return plan_; }
 
     /// The array in the core's order of axes. Python has checked it; a slip there must not become a wild pointer.
@@ -149,7 +165,7 @@ class BoundPlan {
   private:
     Plan plan_;
     int rank_;
-    bool channels_first_;
+    bool channels_first_, packed_;
 };
 
 /// A packed filter with bias and activation, for all plans that differ from this one in batch and lengths alone.
@@ -170,11 +186,12 @@ class BoundPacked {
     /// Of those that may do the work; lengths decide which.
     std::vector<std::string_view> kernels() const {
         Plan plan = plan_;
-        plan.lanes = false;
-        std::vector<std::string_view> names{kernel_name(plan)};
-        plan.lanes = std::visit([](const auto &packed) { return packed.has_stripes(); }, packed_);
-        if (plan.lanes)
-            names.push_back(kernel_name(plan));
+        std::vector<std::string_view> names;
+        for (const Algorithm algorithm : {Algorithm::tiles, Algorithm::lanes, Algorithm::winograd}) {
+            plan.algorithm = algorithm;
+            if (std::visit([&](const auto &packed) { return packed.algorithm(plan); }, packed_) == algorithm)
+                names.push_back(kernel_name(plan));
+        }
         return names;
     }
 
@@ -255,11 +272,13 @@ NB_MODULE(_native, m) {
 
     nb::class_<BoundPlan>(m, "Plan")
         .def(nb::init<std::string_view, std::string_view, const std::vector<std::array<Index, 6>> &, Index, Index,
-                      Index, Index, bool, std::string_view>(),
+                      Index, Index, bool, std::string_view, bool, std::string_view, std::string_view>(),
              "wrt"_a, "element"_a, "axes"_a, "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a,
-             "channels_first"_a, "kernel"_a = "")
+             "channels_first"_a, "precision"_a = "strict", "packed"_a = false, "algorithm"_a = "", "kernel"_a = "")
         .def("run", &BoundPlan::run, "first"_a.noconvert(), "second"_a.noconvert(), "result"_a.noconvert())
-        .def_prop_ro("kernel", &BoundPlan::kernel);
+        .def_prop_ro("kernel", &BoundPlan::kernel)
+        .def_prop_ro("algorithm", &BoundPlan::algorithm)
+        .def("costs", &BoundPlan::costs);
 
     nb::class_<BoundPacked>(m, "Packed")
         .def(nb::init<const BoundPlan &, const In &, const std::optional<In> &, std::string_view, double>(), "plan"_a,
@@ -274,12 +293,16 @@ NB_MODULE(_native, m) {
             if (kernel.isa <= best_isa())
                 result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)],
                                              kElements[static_cast<int>(kernel.element)], kernel.rows, kernel.columns));
-        for (const StripeKernel &kernel : stripe_kernels())
+        for (const LayerKernel &kernel : layer_kernels())
             if (kernel.isa <= best_isa())
                 result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)],
                                              kElements[static_cast<int>(kernel.element)], 0, 0));
         return result;
     });
+    nb::list algorithms;
+    for (const std::string_view name : kAlgorithmNames)
+        algorithms.append(name);
+    m.attr("ALGORITHMS") = nb::tuple(algorithms);
     nb::list isas;
     for (const std::string_view name : kIsaNames)
         isas.append(name);

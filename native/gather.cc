@@ -60,7 +60,24 @@ template <class T> class Gather {
         parallel_for(tasks, [this](Index task) { compute(task); }, poll);
     }
 
+    void run(const std::vector<Cells> &cells, Poll poll) const {
+        parallel_for(
+            static_cast<Index>(cells.size()) * groups_,
+            [&](Index task) {
+                const Cells &of = cells[static_cast<std::size_t>(task / groups_)];
+                Box box;
+                for (int i = 0; i < 4; ++i)
+                    box[i] = {of.first[i], of.last[i]};
+                compute(box, {of.step[1], of.step[2], of.step[3]}, task % groups_, {0, panels_});
+            },
+            poll);
+    }
+
   private:
+    Index taps() const {
+        const auto &axes = plan_.geometry.axes;
+        return axes[0].kernel * axes[1].kernel * axes[2].kernel;
+    }
     Index blocks() const { return blocks_[0] * blocks_[1] * blocks_[2] * blocks_[3]; }
 
     /// Chooses the blocks of the result, and in how many shares the panels of columns are dealt out. Nothing here
@@ -103,12 +120,19 @@ template <class T> class Gather {
             block /= blocks_[i];
         }
         const Range panels = {share * panels_ / panel_shares_, (share + 1) * panels_ / panel_shares_};
-        if (!covered_)
-            fill_box(box, group, panels);
+        compute(box, {1, 1, 1}, group, panels);
+    }
 
+    /// Of each axis the cells first, first + step ... of the box.
+    void compute(const Box &box, const std::array<Index, 3> &step, Index group, Range panels) const {
+        if (!covered_)
+            fill_box(box, step, group, panels);
         std::vector<Run> runs[3];
         for (int i = 0; i < 3; ++i)
-            each_run(plan_.wrt, plan_.geometry.axes[i], box[i + 1], [&](const Run &run) { runs[i].push_back(run); });
+            each_run(plan_.wrt, plan_.geometry.axes[i], box[i + 1], [&](const Run &run) {
+                if ((run.target - box[i + 1].first) % step[i] == 0)
+                    runs[i].push_back(run);
+            });
         Region region;
         for (const Run &d : runs[0])
             for (const Run &h : runs[1])
@@ -121,17 +145,17 @@ template <class T> class Gather {
     }
 
     /// Gives all cells the value of those that no tap reaches.
-    void fill_box(const Box &box, Index group, Range panels) const {
+    void fill_box(const Box &box, const std::array<Index, 3> &step, Index group, Range panels) const {
         const Index *stride = target_.stride;
         const Index first = panels.first * plan_.kernel->columns;
         const Index columns = std::min(columns_, panels.last * plan_.kernel->columns) - first;
         for (Index n = box[0].first; n < box[0].last; ++n)
-            for (Index d = box[1].first; d < box[1].last; ++d)
-                for (Index h = box[2].first; h < box[2].last; ++h) {
+            for (Index d = box[1].first; d < box[1].last; d += step[0])
+                for (Index h = box[2].first; h < box[2].last; h += step[1]) {
                     const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + box[3].first * stride[3] +
                                          (group * columns_ + first) * stride[4];
-                    store(unreached_.data() + group * columns_ + first, 0, box[3].count(), columns, plan_.element,
-                          {at(target_, plan_.element, offset), stride[3], stride[4]});
+                    store(unreached_.data() + group * columns_ + first, 0, ceil_div(box[3].count(), step[2]), columns,
+                          plan_.element, {at(target_, plan_.element, offset), step[2] * stride[3], stride[4]});
                 }
     }
 
@@ -187,6 +211,7 @@ template <class T> class Gather {
         tile.depth = depth_;
         tile.columns = static_cast<int>(columns);
 
+        const Index next = taps() * tile.b_segment; // the next panel
         const Index pieces = ceil_div(region.count[along], kernel.rows);
         const Index line = region.count[along] * tile.count * tile.taps * depth_ * columns;
         Index done = 0;
@@ -202,6 +227,7 @@ template <class T> class Gather {
                         const Index begin = piece * region.count[along] / pieces;
                         const Index rows = (piece + 1) * region.count[along] / pieces - begin;
                         tile.a = source_.rows().data + source + begin * region.source_step[along];
+                        tile.ahead = done == 0 && piece == 0 ? next : 0;
                         if (plan_.channelwise)
                             tile.a += first;
                         write(kernel, tile, rows, group * columns_ + first, target + begin * region.target_step[along],
@@ -263,8 +289,16 @@ void gather(const Plan &plan, const View &source, const PackedFilter<T> &filter,
     Gather<T>(plan, source, filter, epilogue, target, poll).run(poll);
 }
 
+template <class T>
+void gather_cells(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
+                  const View &target, const std::vector<Cells> &cells, Poll poll) {
+    Gather<T>(plan, source, filter, epilogue, target, poll).run(cells, poll);
+}
+
 #define INSTANTIATE(T)                                                                                                 \
     template PackedFilter<T> pack_panels(const Plan &, const View &, Poll);                                            \
+    template void gather_cells(const Plan &, const View &, const PackedFilter<T> &, const Epilogue<T> &, const View &, \
+                               const std::vector<Cells> &, Poll);                                                      \
     template void gather(const Plan &, const View &, const PackedFilter<T> &, const Epilogue<T> &, const View &, Poll);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -16,4 +16,9 @@ template <class T>
 void gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
             const View &target, Poll poll);
 
+/// The same for some cells of the result, whose steps are 1 or the strides.
+template <class T>
+void gather_cells(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
+                  const View &target, const std::vector<Cells> &cells, Poll poll);
+
 } // namespace backstride

@@ -35,6 +35,11 @@ struct Range {
     Index count() const { return last - first; }
 };
 
+/// Of each axis (batch, depth, height, width) the cells first, first + step ... below last.
+struct Cells {
+    Index first[4], last[4], step[4];
+};
+
 /// Calls `each` with the runs that make up these cells of the result's axis: every cell that any tap reaches is in
 /// exactly one. `wrt` says what the result is: the output (source: input) or the input (source: output).
 void each_run(Operand wrt, const Axis &axis, Range cells, const std::function<void(const Run &)> &each);

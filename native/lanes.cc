@@ -16,11 +16,6 @@ constexpr Index kFewestPositions = 64, kEnoughPositions = 512, kMostPositions = 
 constexpr Index kEnoughTasks = 32;
 constexpr Index kLine = 64;
 
-// Which way is faster: by the share of lanes that do useful work, where lanes for pixels also cost a copy of the
-// source, which fewer channels don't pay for.
-constexpr Index kFewestChannels = 8;
-constexpr double kEfficiency = 0.7;
-
 /// How the result is cut. Along the width, with s the stride, p the pad and q a position, stream j < s of position q is
 /// the result's cell s * q + j - p, and its tap t, which is tap j + t * s of the filter, reads source cell q - t. So
 /// all streams read the same cells, and all have the same taps but for the last one, which the first streams have.
@@ -74,17 +69,6 @@ bool layer_fits(const Plan &plan) {
     const Index columns = plan.geometry.out_channels / plan.geometry.groups;
     return plan.wrt == Operand::output && (sum == Element::float32 || sum == Element::float64) && w.dilation == 1 &&
            columns <= kMostStreams && w.stride <= kMostStreams / columns;
-}
-
-/// Whether lanes for so many pixels, of which `used` do useful work, are better filled than lanes for columns.
-bool better_filled(const Plan &plan, Index used, Index pixels) {
-    const Index width = sum_of(plan.element) == Element::float32 ? stripe_functions<float>(plan.isa).width
-                                                                 : stripe_functions<double>(plan.isa).width;
-    const Index columns = plan.geometry.out_channels / plan.geometry.groups;
-    const auto share = [&](Index filled, Index of) {
-        return static_cast<double>(filled) / static_cast<double>(ceil_div(of, width) * width);
-    };
-    return kEfficiency * share(used, pixels) > share(columns, columns);
 }
 
 template <class T> class Lanes {
@@ -308,16 +292,12 @@ bool lanes_fit(const Plan &plan) {
     return parts.slots[0] * parts.slots[1] <= kMostRingBytes / size / parts.slot_size;
 }
 
-bool lanes_suit(const Plan &plan) {
-    if (!lanes_suit_some(plan) || !lanes_fit(plan))
-        return false;
+double lanes_filled(const Plan &plan) {
+    const bool wide = sum_of(plan.element) == Element::float64;
+    const Index width = wide ? stripe_functions<double>(plan.isa).width : stripe_functions<float>(plan.isa).width;
     const Cut parts = cut(plan.geometry, size_of(sum_of(plan.element)));
-    return better_filled(plan, parts.images * parts.block, parts.images * parts.pitch);
-}
-
-bool lanes_suit_some(const Plan &plan) {
-    return plan.geometry.in_channels / plan.geometry.groups >= kFewestChannels && layer_fits(plan) &&
-           better_filled(plan, 1 << 20, 1 << 20);
+    const Index used = parts.images * parts.block, pixels = ceil_div(parts.images * parts.pitch, width) * width;
+    return static_cast<double>(used) / static_cast<double>(pixels);
 }
 
 template <class T>

@@ -11,11 +11,8 @@ namespace backstride {
 /// True if such a call can be computed in this way.
 bool lanes_fit(const Plan &plan);
 
-/// True if it is the faster way, too.
-bool lanes_suit(const Plan &plan);
-
-/// True if it may be for plans that differ from this one in batch and lengths.
-bool lanes_suit_some(const Plan &plan);
+/// The share of the lanes that do useful work.
+double lanes_filled(const Plan &plan);
 
 /// The weights in the order in which stripes use them, for all plans that differ from this one in batch and lengths
 /// alone: a segment for each group, depth and height.

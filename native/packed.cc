@@ -1,31 +1,70 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "packed.h"
 
+#include "cost.h"
 #include "gather.h"
 
 namespace backstride {
+namespace {
 
-template <class T> Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll poll) {
-    if constexpr (std::is_floating_point_v<T>)
-        if (any_sizes ? lanes_suit_some(plan) : plan.lanes) {
+/// Whether an algorithm may be the best for plans that differ in batch and lengths alone.
+bool suits_some(const Plan &plan, Algorithm algorithm) {
+    if (plan.fixed)
+        return algorithm == plan.algorithm;
+    return cost(large(plan), algorithm, true) < cost(large(plan), Algorithm::tiles, true);
+}
+
+} // namespace
+
+template <class T>
+Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll poll) : filter_(filter) {
+    const auto wanted = [&](Algorithm algorithm) {
+        return any_sizes ? suits_some(plan, algorithm) : plan.algorithm == algorithm;
+    };
+    if constexpr (std::is_floating_point_v<T>) {
+        // Where a filter is not finite, its products with the zeros beyond the edges would be terms that the
+        // definition does not have.
+        if (wanted(Algorithm::lanes)) {
             stripes_.emplace(plan, filter, poll);
-            // Pixels beyond the edges are zeros there, whose products with infinity the definition does not have.
             if (!stripes_->finite())
                 stripes_.reset();
         }
-    if (any_sizes || !stripes_)
+        if (wanted(Algorithm::winograd)) {
+            points_.emplace(plan, *plan.scheme, filter, poll);
+            if (!points_->finite())
+                points_.reset();
+        }
+    }
+    if (any_sizes || (!stripes_ && !points_))
         panels_.emplace(pack_panels<T>(plan, filter, poll));
 }
 
+template <class T> Algorithm Packed<T>::algorithm(const Plan &plan) const {
+    const bool able =
+        (plan.algorithm == Algorithm::lanes && stripes_) || (plan.algorithm == Algorithm::winograd && points_);
+    return able ? plan.algorithm : Algorithm::tiles;
+}
+
 template <class T> void Packed<T>::run(const Plan &plan, const View &source, const View &target, Poll poll) const {
-    if constexpr (std::is_floating_point_v<T>)
-        if (plan.lanes && stripes_)
+    if constexpr (std::is_floating_point_v<T>) {
+        if (algorithm(plan) == Algorithm::lanes)
             return lanes<T>(plan, source, *stripes_, epilogue, target, poll);
+        if (algorithm(plan) == Algorithm::winograd) {
+            const std::vector<Cells> rest = winograd<T>(plan, source, *points_, epilogue, target, poll);
+            if (rest.empty())
+                return;
+            std::optional<PackedFilter<T>> late;
+            if (!panels_)
+                late.emplace(pack_panels<T>(plan, filter_, poll));
+            gather_cells<T>(plan, source, late ? *late : *panels_, epilogue, target, rest, poll);
+            return;
+        }
+    }
     gather<T>(plan, source, *panels_, epilogue, target, poll);
 }
 
 template <class T> Index Packed<T>::bytes() const {
-    return (stripes_ ? stripes_->bytes() : 0) + (panels_ ? panels_->bytes() : 0);
+    return (stripes_ ? stripes_->bytes() : 0) + (points_ ? points_->bytes() : 0) + (panels_ ? panels_->bytes() : 0);
 }
 
 template class Packed<float>;

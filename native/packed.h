@@ -7,6 +7,7 @@
 #include "epilogue.h"
 #include "lanes.h"
 #include "pack.h"
+#include "winograd.h"
 
 namespace backstride {
 
@@ -24,12 +25,14 @@ template <class T> class Packed {
     Epilogue<T> epilogue;
 
     Index bytes() const;
-    /// Whether some plans read it with pixels in the lanes.
-    bool has_stripes() const { return stripes_.has_value(); }
+    /// The algorithm by which it computes a plan.
+    Algorithm algorithm(const Plan &plan) const;
 
   private:
     std::optional<PackedStripes<T>> stripes_;
+    std::optional<PackedPoints<T>> points_;
     std::optional<PackedFilter<T>> panels_;
+    View filter_; // exists as long as this does, unless it is packed for any sizes
 };
 
 } // namespace backstride

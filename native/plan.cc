@@ -6,9 +6,11 @@
 #include <string>
 #include <tuple>
 
+#include "cost.h"
 #include "lanes.h"
 #include "outer.h"
 #include "packed.h"
+#include "winograd.h"
 
 namespace backstride {
 
@@ -22,54 +24,134 @@ Element sum_of(Element element) {
     }
 }
 
-Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, std::string_view name) {
+namespace {
+
+[[noreturn]] void refuse(std::string_view kernel) {
+    throw std::invalid_argument("kernel " + std::string(kernel) + " does not fit these elements or this machine");
+}
+
+/// The plan with tiles, of kernels that suit its columns.
+Plan tiled(Operand wrt, Element element, const Geometry &geometry, const Choice &choice) {
     const bool channelwise =
         geometry.groups > 1 && geometry.groups == geometry.in_channels && geometry.groups == geometry.out_channels;
     const Index groups = channelwise ? 1 : geometry.groups;
     const Index columns = (wrt == Operand::output ? geometry.out_channels : geometry.in_channels) / groups;
+    const Index row_channels = wrt == Operand::output ? geometry.in_channels : geometry.out_channels;
     const Element sum = sum_of(element);
-    if (name.empty()) {
-        const Index row_channels = wrt == Operand::output ? geometry.in_channels : geometry.out_channels;
-        const Kernel &kernel = choose_kernel(isa, sum, columns, row_channels * size_of(sum));
-        const Kernel &narrow = choose_kernel(isa, sum, columns % kernel.columns, 1);
-        const Kernel &tail = columns % kernel.columns <= narrow.columns ? narrow : kernel;
-        Plan plan{wrt, element, geometry, &kernel, &tail, isa, channelwise};
-        plan.lanes = lanes_suit(plan);
-        return plan;
+    const Kernel &kernel = choose_kernel(choice.isa, sum, columns, row_channels * size_of(sum));
+    const Kernel &narrow = choose_kernel(choice.isa, sum, columns % kernel.columns, 1);
+    const Kernel &tail = columns % kernel.columns <= narrow.columns ? narrow : kernel;
+    return {wrt, element, geometry, &kernel, &tail, choice.isa, choice.precision, channelwise};
+}
+
+/// The cheapest scheme that the precision admits. One for a filter that is packed already follows from the layer alone.
+std::optional<Scheme> cheapest_scheme(const Plan &plan, bool packed) {
+    std::optional<Scheme> cheapest;
+    double least = 0;
+    Plan sized = packed ? large(plan) : plan;
+    for (const int points : {4, 3, 6}) {
+        if (plan.precision == Precision::strict || (points == 6 && plan.precision != Precision::fast))
+            continue;
+        sized.scheme = make_scheme(plan, points);
+        if (const double time = cost(sized, Algorithm::winograd, packed); sized.scheme && (!cheapest || time < least)) {
+            least = time;
+            cheapest = sized.scheme;
+        }
     }
+    return cheapest;
+}
+
+/// The cheapest algorithm.
+void take_cheapest(Plan &plan, bool packed) {
+    plan.scheme = cheapest_scheme(plan, packed);
+    double least = cost(plan, plan.algorithm, packed);
+    for (const Algorithm other : {Algorithm::lanes, Algorithm::winograd})
+        if (const double time = cost(plan, other, packed); time < least) {
+            least = time;
+            plan.algorithm = other;
+        }
+}
+
+/// An algorithm by name where it can be used; tiles elsewhere.
+void take_algorithm(Plan &plan, std::string_view name) {
+    if (name == "lanes") {
+        if (lanes_fit(plan))
+            plan.algorithm = Algorithm::lanes;
+    } else if (name != "tiles") {
+        plan.scheme = make_scheme(plan, name.back() - '0');
+        if (plan.scheme)
+            plan.algorithm = Algorithm::winograd;
+    }
+}
+
+/// A kernel by name; where those for whole layers can't be used, the tiles of their instruction set stand in.
+void take_kernel(Plan &plan, std::string_view name) {
     for (const Kernel &kernel : kernels())
         if (kernel.name == name) {
-            if (kernel.element != sum || kernel.isa > isa)
-                throw std::invalid_argument("kernel " + std::string(name) +
-                                            " does not fit these elements or this machine");
-            return {wrt, element, geometry, &kernel, &kernel, kernel.isa, channelwise};
+            if (kernel.element != sum_of(plan.element) || kernel.isa > plan.isa)
+                refuse(name);
+            plan.kernel = plan.tail = &kernel;
+            plan.isa = kernel.isa;
+            return;
         }
-    for (const StripeKernel &kernel : stripe_kernels())
+    for (const LayerKernel &kernel : layer_kernels())
         if (kernel.name == name) {
-            // Where it can't be used, the tiles of its instruction set stand in.
-            Plan plan = make_plan(wrt, element, geometry, kernel.isa, "");
-            if (kernel.element != sum || kernel.isa > isa)
-                throw std::invalid_argument("kernel " + std::string(name) +
-                                            " does not fit these elements or this machine");
-            plan.lanes = lanes_fit(plan);
-            return plan;
+            if (kernel.element != sum_of(plan.element) || kernel.isa > plan.isa)
+                refuse(name);
+            plan = tiled(plan.wrt, plan.element, plan.geometry, {kernel.isa, plan.precision, false, {}, {}});
+            return take_algorithm(plan, kernel.algorithm);
         }
     throw std::invalid_argument("there is no kernel named " + std::string(name));
 }
 
+} // namespace
+
+Plan make_plan(Operand wrt, Element element, const Geometry &geometry, const Choice &choice) {
+    Plan plan = tiled(wrt, element, geometry, choice);
+    if (!choice.kernel.empty())
+        take_kernel(plan, choice.kernel);
+    else if (!choice.algorithm.empty()) {
+        take_algorithm(plan, choice.algorithm);
+        plan.fixed = true;
+    } else
+        take_cheapest(plan, choice.packed);
+    return plan;
+}
+
+Plan large(const Plan &plan) {
+    constexpr Index kBatch = 16, kLength = 96;
+    Plan large = plan;
+    large.geometry.batch = kBatch;
+    for (Axis &axis : large.geometry.axes)
+        if (axis.kernel > 1 || axis.stride > 1) {
+            axis.input = kLength;
+            axis.output = kLength * axis.stride;
+        }
+    return large;
+}
+
+std::string_view algorithm_name(const Plan &plan) {
+    if (plan.algorithm != Algorithm::winograd)
+        return kAlgorithmNames[static_cast<int>(plan.algorithm)];
+    const int points = std::max(plan.scheme->axes[0].form().points, plan.scheme->axes[1].form().points);
+    return points == 3 ? "winograd3" : points == 4 ? "winograd4" : "winograd6";
+}
+
 std::string_view kernel_name(const Plan &plan) {
-    if (plan.lanes)
-        for (const StripeKernel &kernel : stripe_kernels())
-            if (kernel.isa == plan.isa && kernel.element == sum_of(plan.element))
-                return kernel.name;
-    return plan.kernel->name;
+    if (plan.algorithm == Algorithm::tiles)
+        return plan.kernel->name;
+    for (const LayerKernel &kernel : layer_kernels())
+        if (kernel.isa == plan.isa && kernel.element == sum_of(plan.element) &&
+            kernel.algorithm == algorithm_name(plan))
+            return kernel.name;
+    return {};
 }
 
 bool same_layer(const Plan &a, const Plan &b) {
     const Geometry &g = a.geometry, &h = b.geometry;
-    return a.wrt == b.wrt && a.element == b.element && a.kernel == b.kernel && a.isa == b.isa &&
-           g.in_channels == h.in_channels && g.out_channels == h.out_channels && g.groups == h.groups &&
-           std::equal(g.axes, g.axes + 3, h.axes, [](const Axis &x, const Axis &y) {
+    return a.wrt == b.wrt && a.element == b.element && a.precision == b.precision && a.kernel == b.kernel &&
+           a.isa == b.isa && g.in_channels == h.in_channels && g.out_channels == h.out_channels &&
+           g.groups == h.groups && std::equal(g.axes, g.axes + 3, h.axes, [](const Axis &x, const Axis &y) {
                return x.kernel == y.kernel && x.stride == y.stride && x.dilation == y.dilation;
            });
 }

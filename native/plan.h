@@ -2,6 +2,7 @@
 // One of the three operations at fixed sizes.
 #pragma once
 
+#include <optional>
 #include <string_view>
 #include <vector>
 
@@ -12,8 +13,30 @@
 
 namespace backstride {
 
+/// How far results may be from those of plain sums: bit for bit the same; at most 1.25 times their rounding error, in
+/// the root of the mean square; at most 4 times.
+enum class Precision { strict, standard, fast };
+constexpr std::string_view kPrecisionNames[] = {"strict", "default", "fast"};
+
+/// How a result is computed: tiles of channels by gather.h or, of the filter, by outer.h; with pixels in the lanes; by
+/// Winograd's algorithm.
+enum class Algorithm { tiles, lanes, winograd };
+constexpr std::string_view kAlgorithmNames[] = {"tiles", "lanes", "winograd3", "winograd4", "winograd6"};
+
+/// How Winograd's algorithm computes a layer. Along an axis with stride s, stream j < min(s, kernel) has taps j, j + s,
+/// j + 2 * s ... of the filter. Streams of one tap less than the form has are given a zero, as the first or, if they
+/// are `late`, as the last that is read: so their products vanish at one point, 0 or infinity, and are left out.
+struct Scheme {
+    struct Along {
+        int index; // of its form
+        bool late;
+        const Form &form() const { return kForms[index]; }
+    };
+    Along axes[2]; // height and width
+};
+
 /// What a call needs to know besides its arrays: the derivative by `wrt` of F(input, filter, output), see Axis, and
-/// how to compute it. Bits depend on the geometry, the element type and the instruction set; nothing else here.
+/// how to compute it. Bits depend on the geometry, the element type, the instruction set and the algorithm.
 struct Plan {
     Operand wrt;
     Element element;
@@ -21,15 +44,31 @@ struct Plan {
     const Kernel *kernel;
     const Kernel *tail; // for the last panel of columns, which is narrower
     Isa isa;
+    Precision precision = Precision::strict;
     bool channelwise = false; // whether every channel has a filter of its own, so that channels are columns
-    bool lanes = false;       // whether pixels take the lanes of vectors rather than columns
+    Algorithm algorithm = Algorithm::tiles;
+    bool fixed = false;                // whether the algorithm was asked for, rather than chosen by its cost
+    std::optional<Scheme> scheme = {}; // of Winograd's algorithm, if the layer has one, used or not
 };
 
 /// The element type of sums of `element`.
 Element sum_of(Element element);
 
-/// An empty `kernel` means the best one for `isa`; a name takes that kernel whatever the cost, as tests do.
-Plan make_plan(Operand wrt, Element element, const Geometry &geometry, Isa isa, std::string_view kernel);
+/// What a plan may depend on besides the sizes.
+struct Choice {
+    Isa isa;
+    Precision precision;
+    bool packed; // whether the filter is packed already
+    // Unless they are empty, this algorithm or this kernel is taken whatever the cost, where it can be.
+    std::string_view algorithm, kernel;
+};
+Plan make_plan(Operand wrt, Element element, const Geometry &geometry, const Choice &choice);
+
+/// The same layer at large sizes, by which what serves all sizes is chosen.
+Plan large(const Plan &plan);
+
+/// One of kAlgorithmNames.
+std::string_view algorithm_name(const Plan &plan);
 
 /// The name of the kernel that does the work.
 std::string_view kernel_name(const Plan &plan);

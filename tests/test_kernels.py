@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from typing import Any
 
 import cases
@@ -24,8 +25,12 @@ from backstride._plan import plan
 
 KERNELS = {name: np.dtype(element) for name, _, element, _, _ in _native.kernels()}
 LANES = [name for name in KERNELS if "_lanes_" in name]
-FUSED = [name for name, isa, *_ in _native.kernels() if isa != "portable"]
-PLAIN = [name for name in KERNELS if name not in FUSED]
+WINOGRAD = [name for name in KERNELS if "_winograd" in name]
+SIX = [name for name in WINOGRAD if "_winograd6_" in name]  # by numbers that are not exact
+EXACT = [name for name in KERNELS if name not in SIX]
+# Sums in one order, each product and sum rounded once, or both.
+FUSED = [name for name, isa, *_ in _native.kernels() if isa != "portable" and name not in WINOGRAD]
+PLAIN = [name for name, isa, *_ in _native.kernels() if isa == "portable" and name not in WINOGRAD]
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 FLOATS = ["float16", "bfloat16", "float32", "float64"]
 
@@ -43,6 +48,21 @@ def kernels_for(dtype: Any, names: Any = KERNELS) -> list[str]:
     return [name for name in names if KERNELS[name] == SUMS[np.dtype(dtype).name]]
 
 
+# By how much the three transforms of an axis can make rounding errors grow, by the number of points: the product of the
+# largest sums of a row's absolute values. That of three points, say, is 2 * 2 * 2.
+GROWTH = {3: 8.0, 4: 9.0, 6: 213.0}
+
+
+def rounding(geometry: Geometry, wrt: str, dtype: Any, kernel: str, largest: float) -> np.ndarray:
+    """How far a sum of products up to `largest` may be off: each term is rounded at most twice. In Winograd's algorithm
+    the errors of a neighbourhood's sums are in each of them, after three more roundings for every transform."""
+    terms = counts(geometry, wrt)
+    found = re.search(r"_winograd(\d)_", kernel)
+    if found:
+        terms = (terms.max() + 6) * GROWTH[int(found[1])] ** len(geometry.axes) * np.ones_like(terms)
+    return 2 * np.finfo(dtype).eps * terms * largest
+
+
 def run(wrt: str, geometry: Geometry, dtype: Any, kernel: str = "") -> np.ndarray:
     """The library's derivative of small integers."""
     return backend.derivative(wrt, geometry, *(integers(geometry, name, dtype) for name in given(wrt)), kernel)
@@ -54,6 +74,11 @@ def check(wrt: str, geometry: Geometry, dtype: Any, kernel: str = "") -> None:
     assert_array_equal(got, reference.narrow(exact(geometry, wrt), dtype))
 
 
+def kernel_of(wrt: str, geometry: Geometry, element: str, kernel: str = "") -> str:
+    """What computes it, by default or if this kernel is asked for."""
+    return plan(wrt, geometry, element, "default", kernel=kernel).kernel
+
+
 def test_this_machine_has_kernels_of_every_element_type() -> None:
     assert {str(dtype) for dtype in KERNELS.values()} == set(SUMS.values())
     assert PLAIN, "the portable kernels are on every machine"
@@ -62,21 +87,32 @@ def test_this_machine_has_kernels_of_every_element_type() -> None:
 def test_kernels_are_named_after_what_they_are() -> None:
     short = {"float32": "f32", "float64": "f64", "uint32": "u32", "uint64": "u64"}
     for name, isa, element, rows, columns in _native.kernels():
-        assert name == f"{short[element]}_{f'{rows}x{columns}' if rows else 'lanes'}_{isa}"
+        algorithms = [f"{rows}x{columns}"] if rows else ["lanes", "winograd3", "winograd4", "winograd6"]
+        assert name in [f"{short[element]}_{algorithm}_{isa}" for algorithm in algorithms]
 
 
 @pytest.mark.parametrize("case", GEOMETRIES, ids=str)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", EXACT)
 def test_kernel_is_exact_on_small_integers(kernel: str, case: Case) -> None:
     for wrt in OPERANDS:
         check(wrt, case.geometry, KERNELS[kernel], kernel)
 
 
 @pytest.mark.parametrize("case", SELECTED, ids=str)
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", EXACT)
 def test_kernel_is_exact_on_channels_first(kernel: str, case: Case) -> None:
     for wrt in OPERANDS:
         check(wrt, case.channels_first.geometry, KERNELS[kernel], kernel)
+
+
+@pytest.mark.parametrize("case", GEOMETRIES, ids=str)
+@pytest.mark.parametrize("kernel", SIX)
+def test_six_points_are_within_their_bound(kernel: str, case: Case) -> None:
+    """In float64 that is some 1e-9, so that nothing else than rounding could be off."""
+    for wrt, layout in itertools.product(OPERANDS, (case, case.channels_first)):
+        bound = rounding(case.geometry, wrt, KERNELS[kernel], kernel, cases.LARGEST**2)
+        bound = np.moveaxis(bound, -1, 1) if layout is not case and wrt != "filter" else bound
+        assert (abs(run(wrt, layout.geometry, KERNELS[kernel], kernel) - layout.exact(wrt)) <= bound).all()
 
 
 @settings(max_examples=4 * settings().max_examples)
@@ -84,15 +120,41 @@ def test_kernel_is_exact_on_channels_first(kernel: str, case: Case) -> None:
 def test_every_kernel_is_exact_on_any_geometry(geometry: Geometry) -> None:
     for wrt in OPERANDS:
         want = reference.derivative(wrt, *(integers(geometry, name, np.int64) for name in given(wrt)), geometry)
-        for kernel, dtype in KERNELS.items():
-            assert_array_equal(run(wrt, geometry, dtype, kernel), want.astype(dtype), err_msg=f"{kernel} {wrt}")
+        for kernel in EXACT:
+            got = run(wrt, geometry, KERNELS[kernel], kernel)
+            assert_array_equal(got, want.astype(KERNELS[kernel]), err_msg=f"{kernel} {wrt}")
 
 
 def test_lanes_are_used_where_they_can_be() -> None:
     """So the tests above have tested them, in the geometries that are theirs alone: see `cases`."""
-    used = [case for case in GEOMETRIES if plan("output", case.geometry, "float32", LANES[0]).kernel == LANES[0]]
+    used = [case for case in GEOMETRIES if kernel_of("output", case.geometry, "float32", LANES[0]) == LANES[0]]
     assert len(used) > 40
     assert all(case in used for case in cases.FEW)
+
+
+@pytest.mark.parametrize("name", WINOGRAD)
+@pytest.mark.parametrize("wrt", ["output", "input"])
+def test_winograd_is_used_where_it_can_be(name: str, wrt: str) -> None:
+    used = [case for case in GEOMETRIES if kernel_of(wrt, case.geometry, KERNELS[name].name, name) == name]
+    assert len(used) > 20
+
+
+@pytest.mark.parametrize("name", WINOGRAD)
+def test_winograd_refuses_what_is_not_its(name: str) -> None:
+    """Filter gradients, one tap, more taps than points, dilation, streams of no taps, depthwise layers, three axes."""
+    for wrt, axes, groups in [
+        ("filter", (Axis(4, 2, 4),), 1),
+        ("output", (Axis(4, 2, 8, 2),), 1),
+        ("output", (Axis(9, 4, 9),), 1),
+        ("input", (Axis(9, 4, 9),), 1),
+        ("output", (Axis(4, 2, 4, 1, 2),), 1),
+        ("output", (Axis(4, 1, 8, 2), Axis(4, 2, 4)), 1),
+        ("output", (Axis(4, 2, 4),), 2),
+        ("output", (Axis(4, 2, 4), Axis(4, 2, 4), Axis(4, 2, 4)), 1),
+    ]:
+        chosen = kernel_of(wrt, Geometry(axes, 1, 2, 2, groups), KERNELS[name].name, name)
+        assert "_winograd" not in chosen
+        assert chosen.endswith(name.rpartition("_")[2])
 
 
 @pytest.mark.parametrize("name", LANES)
@@ -106,7 +168,7 @@ def test_lanes_refuse_what_is_not_theirs(name: str) -> None:
         ("output", Geometry((Axis(4, 2, 8, 2, 2, 0),), 1, 16, 3)),
         ("output", Geometry((Axis(9, 9999, 9, 1, 1, 4), Axis(9, 3, 9, 1, 1, 1)), 1, 999, 3)),
     ]:
-        chosen = plan(wrt, geometry, element, name).kernel
+        chosen = kernel_of(wrt, geometry, element, name)
         assert "_lanes_" not in chosen
         assert chosen.endswith(name.rpartition("_")[2])
 
@@ -133,7 +195,7 @@ def test_default_choice_is_of_the_instruction_set_in_use(element: str, channels:
     usable = [isa for isa in _native.ISAS[: _native.ISAS.index(_native.isa()) + 1] if isa in of_element]
     geometry = Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, channels, channels)
     for wrt in OPERANDS:
-        assert isas[plan(wrt, geometry, element, "").kernel] == usable[-1]
+        assert isas[kernel_of(wrt, geometry, element)] == usable[-1]
 
 
 # Real numbers
@@ -159,9 +221,9 @@ def test_rounding_of_real_numbers(name: str, case: Case) -> None:
         first, second = (reals(geometry, operand, dtype) for operand in given(wrt))
         want = reference.wide_derivative(wrt, first, second, geometry)
         largest = float(abs(first).max()) * float(abs(second).max())
-        bound = 2 * np.finfo(SUMS[name]).eps * counts(geometry, wrt) * largest
-        bound = bound + ml_dtypes.finfo(dtype).eps * (abs(want) + bound)
         for kernel in ["", *kernels_for(dtype)]:
+            bound = rounding(geometry, wrt, SUMS[name], kernel, largest)
+            bound = bound + ml_dtypes.finfo(dtype).eps * (abs(want) + bound)
             got = backend.derivative(wrt, geometry, first, second, kernel)
             assert got.dtype == dtype
             assert (abs(got.astype(np.float64) - want) <= bound).all(), f"{kernel or 'default'} {wrt}"
@@ -186,7 +248,7 @@ def test_bits_depend_on_fusing_alone(family: list[str], name: str, case: Case) -
             for kernel in kernels_for(dtype, family)
         ]
         assert len(set(results)) == 1
-        if plan(wrt, layout.geometry, name, "").kernel in family:
+        if kernel_of(wrt, layout.geometry, name) in family:
             assert backend.derivative(wrt, layout.geometry, first, second).tobytes() == results[0]
 
 
@@ -314,7 +376,7 @@ CHOICE = """
 from backstride import _native
 from backstride._geometry import Axis, Geometry
 from backstride._plan import plan
-print(_native.isa(), plan("output", Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, 3, 20), "float32", "").kernel)
+print(_native.isa(), plan("output", Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, 3, 20), "float32", "default").kernel)
 """
 
 

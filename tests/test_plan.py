@@ -54,10 +54,10 @@ def planned(
     """The result of a filter that was packed for one image of one pixel."""
     point = tuple(replace(axis, input=1, output=1, pad=0) for axis in geometry.axes)
     element = backend.element(w.dtype)
-    smallest = sized_plan("output", replace(geometry, axes=point, batch=1), element, "")
+    smallest = sized_plan("output", replace(geometry, axes=point, batch=1), element, "strict", packed=True)
     result = np.empty(geometry.shape("output"), w.dtype)
     packed = backend.packed(smallest, w, bias, activation, alpha)
-    backend.run(packed, sized_plan("output", geometry, element, ""), x, result)
+    backend.run(packed, sized_plan("output", geometry, element, "strict", packed=True), x, result)
     return result
 
 
@@ -115,7 +115,7 @@ def test_relu_of_integers_that_wrap(name: str) -> None:
 
 def test_core_refuses_what_does_not_fit() -> None:
     geometry = cases.NETWORKS[0].geometry
-    plan, other = (sized_plan("output", each, "float32", "") for each in (geometry, cases.NETWORKS[2].geometry))
+    plan, other = (sized_plan("output", each, "float32", "strict") for each in (geometry, cases.NETWORKS[2].geometry))
     x, w = reals(geometry.shape("input")), reals(geometry.shape("filter"))
     with pytest.raises(ValueError, match="bias does not match"):
         _native.Packed(plan, w, np.ones(3, np.float32), "none", 0)
@@ -128,7 +128,7 @@ def test_core_refuses_what_does_not_fit() -> None:
         packed.run(other, x, x)
     with pytest.raises(ValueError, match="does not match the plan"):
         packed.run(plan, x, x)
-    integers = sized_plan("output", geometry, "uint32", "")
+    integers = sized_plan("output", geometry, "uint32", "strict")
     with pytest.raises(ValueError, match="have no such activation"):
         _native.Packed(integers, w.astype(np.uint32), None, "tanh", 0)
 
@@ -152,13 +152,11 @@ GRID = np.concatenate([np.linspace(-30, 30, 1201), np.geomspace(1e-30, 1e4, 137)
 
 def activated(x: np.ndarray, name: str, alpha: float | None, lanes: bool) -> np.ndarray:
     """The activation of x, by a plan whose filter does nothing."""
-    w = np.zeros((1, 1, 8), x.dtype)
-    w[0, 0, 0] = 1
-    p = backstride.plan(w if lanes else w[..., :1], activation=name if alpha is None else (name, alpha))
-    inputs = np.zeros((1, x.size, w.shape[2] if lanes else 1), x.dtype)
-    inputs[0, :, 0] = x
-    assert ("_lanes_" in p._resolve(inputs.shape, None).plan.kernel) is lanes
-    return p(inputs).ravel()
+    algorithm = "lanes" if lanes else "tiles"
+    spelled = name if alpha is None else (name, alpha)
+    p = backstride.plan(np.ones((1, 1, 1), x.dtype), activation=spelled, algorithm=algorithm)
+    assert p._resolve((1, x.size, 1), None).plan.algorithm == algorithm
+    return p(x.reshape(1, -1, 1)).ravel()
 
 
 def check_activations() -> None:
@@ -433,7 +431,8 @@ def test_repr_says_what_will_run() -> None:
     p = backstride.plan(
         np.ones((5, 5, 3, 16), np.float32), 2, dilations=(2, 1), bias=[1.0, 2.0, 3.0], activation=("leaky_relu", 0.1)
     )
-    tile = sized_plan("output", cases.case("", *[cases.same(4, 5, 2, 8)] * 2, channels=(2, 3)).geometry, "float32", "")
+    geometry = cases.case("", *[cases.same(4, 5, 2, 8)] * 2, channels=(2, 3)).geometry
+    tile = sized_plan("output", geometry, "float32", "strict", algorithm="tiles")
     assert repr(p) == (
         "<Plan filters=(5, 5, 3, 16) float32 strides=(2, 2) padding='SAME' data_format='NHWC' dilations=(2, 1) bias "
         f"activation=('leaky_relu', 0.1): {tile.kernel} or f32_lanes_{_native.isa()}, 9600 bytes packed>"

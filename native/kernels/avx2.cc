@@ -2,6 +2,7 @@
 // AVX2 with FMA: 16 registers of 32 bytes; masks are vectors, loaded from a window that slides over a table.
 #include <immintrin.h>
 
+#include "combine.h"
 #include "stripe.h"
 
 namespace backstride {
@@ -56,6 +57,9 @@ template <> struct Vector<double> {
 #define STRIPE_avx512(...)
 #define STRIPE_avx2(...) DEFINE_STRIPE(avx2, __VA_ARGS__)
 #define STRIPE_portable(...)
+#define COMBINE_avx512(...)
+#define COMBINE_avx2(...) DEFINE_COMBINE(avx2, __VA_ARGS__)
+#define COMBINE_portable(...)
 #include "kernels.inc"
 
 double fma_burst_avx2(Index steps) { return burst<Vector<float>>(steps); }

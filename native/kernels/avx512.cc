@@ -2,6 +2,7 @@
 // AVX-512 (F, DQ, BW, VL): 32 registers of 64 bytes; a mask register makes a partial vector as cheap as a whole one.
 #include <immintrin.h>
 
+#include "combine.h"
 #include "stripe.h"
 
 namespace backstride {
@@ -51,6 +52,9 @@ template <> struct Vector<double> {
 #define STRIPE_avx512(...) DEFINE_STRIPE(avx512, __VA_ARGS__)
 #define STRIPE_avx2(...)
 #define STRIPE_portable(...)
+#define COMBINE_avx512(...) DEFINE_COMBINE(avx512, __VA_ARGS__)
+#define COMBINE_avx2(...)
+#define COMBINE_portable(...)
 #include "kernels.inc"
 
 double fma_burst_avx512(Index steps) { return burst<Vector<float>>(steps); }

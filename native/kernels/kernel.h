@@ -35,6 +35,7 @@ template <class T> struct Tile {
     T *c;
     Index c_row;
     int columns;
+    Index ahead = 0; // from B to what will be read after it, which is fetched into the second-level cache meanwhile
 };
 
 constexpr int kMostRows = 14, kMostTileElements = 14 * 32;
@@ -107,6 +108,35 @@ template <class T> struct StripeFunctions {
     void (*transpose)(const T *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
 };
 
+/// One step of Winograd's algorithm, on many channels at once: with matrices D and A that the function stands for,
+///
+///     out[i, j] = sum over u and v of D[i, u] * A[j, v] * in[u, v]
+///
+/// where in[u, v] is the `count` numbers at in[u * columns + v], and the same for out. A function returns whether all
+/// of the result is finite.
+template <class T> struct Combine {
+    const T *const *in;
+    T *const *out;
+    Index count;
+};
+
+/// How an axis is computed: n - taps + 1 cells of the result at a time from n cells of the source, by n products
+/// rather than (n - taps + 1) * taps. The first is an axis of one tap, whose cells are left as they are.
+struct Form {
+    int points, taps;
+    constexpr int cells() const { return points - taps + 1; }
+    bool operator==(const Form &) const = default;
+};
+constexpr Form kForms[] = {{1, 1}, {3, 2}, {4, 2}, {4, 3}, {6, 3}};
+constexpr int kFormCount = 5, kMostPoints = 6;
+
+/// By the forms of the height and the width, which have the same number of points unless one of them has one tap; null
+/// where they don't. Source cells to points, taps to points, points to cells of the result.
+template <class T> struct CombineFunctions {
+    using Function = bool (*)(const Combine<T> &);
+    Function source[kFormCount][kFormCount], filter[kFormCount][kFormCount], target[kFormCount][kFormCount];
+};
+
 struct Kernel {
     std::string_view name;
     Isa isa;
@@ -125,16 +155,20 @@ std::span<const Kernel> kernels();
 /// The kernel for sums of type `element` over `columns` columns, where rows of A are `row_bytes` apart.
 const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_bytes);
 
-/// What the table has of kernels with pixels in the lanes.
-struct StripeKernel {
+/// What the table has for whole layers: with pixels in the lanes, and Winograd's algorithm in so many points.
+struct LayerKernel {
     std::string_view name;
     Isa isa;
     Element element;
+    std::string_view algorithm;
 };
-std::span<const StripeKernel> stripe_kernels();
+std::span<const LayerKernel> layer_kernels();
 
 /// The kernels with pixels in the lanes; for float and double.
 template <class T> const StripeFunctions<T> &stripe_functions(Isa isa);
+
+/// The transforms; for float and double.
+template <class T> const CombineFunctions<T> &combine_functions(Isa isa);
 
 /// Does nothing but `steps` rounds of independent float32 multiply-adds in registers and returns the number of
 /// operations, two per multiply-add: what the peak is measured with.
@@ -147,6 +181,9 @@ double fma_burst(Isa isa, Index steps);
 #define STRIPE(isa, T, type) extern const StripeFunctions<T> type##_stripe_##isa;
 #include "kernels.inc"
 #undef STRIPE
+#define COMBINE(isa, T, type) extern const CombineFunctions<T> type##_combine_##isa;
+#include "kernels.inc"
+#undef COMBINE
 double fma_burst_portable(Index steps);
 double fma_burst_avx2(Index steps);
 double fma_burst_avx512(Index steps);

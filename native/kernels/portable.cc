@@ -3,6 +3,7 @@
 // Products are rounded before they are added, since not every such machine can fuse.
 #include <cstring>
 
+#include "combine.h"
 #include "stripe.h"
 
 namespace backstride {
@@ -37,6 +38,9 @@ template <class T> struct Vector {
 #define STRIPE_avx512(...)
 #define STRIPE_avx2(...)
 #define STRIPE_portable(...) DEFINE_STRIPE(portable, __VA_ARGS__)
+#define COMBINE_avx512(...)
+#define COMBINE_avx2(...)
+#define COMBINE_portable(...) DEFINE_COMBINE(portable, __VA_ARGS__)
 #include "kernels.inc"
 
 double fma_burst_portable(Index steps) { return burst<Vector<float>>(steps); }

@@ -20,15 +20,21 @@ constexpr Kernel kTable[] = {
 #undef KERNEL
 };
 
-constexpr StripeKernel kStripes[] = {
-#define STRIPE(isa, T, type) {#type "_lanes_" #isa, Isa::isa, element_of<T>()},
+constexpr LayerKernel kLayerTable[] = {
+#define LAYER(isa, T, type, algorithm) {#type "_" algorithm "_" #isa, Isa::isa, element_of<T>(), algorithm},
+#define STRIPE(isa, T, type) LAYER(isa, T, type, "lanes")
 #include "kernels.inc"
 #undef STRIPE
+#define COMBINE(isa, T, type)                                                                                          \
+    LAYER(isa, T, type, "winograd3") LAYER(isa, T, type, "winograd4") LAYER(isa, T, type, "winograd6")
+#include "kernels.inc"
+#undef COMBINE
+#undef LAYER
 };
 
 } // namespace
 
-std::span<const StripeKernel> stripe_kernels() { return kStripes; }
+std::span<const LayerKernel> layer_kernels() { return kLayerTable; }
 
 std::span<const Kernel> kernels() { return kTable; }
 
@@ -54,13 +60,14 @@ const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_b
 }
 
 #ifdef BACKSTRIDE_X86
-#define CHOOSE(type)                                                                                                   \
-    isa == Isa::avx512 ? type##_stripe_avx512 : isa == Isa::avx2 ? type##_stripe_avx2 : type##_stripe_portable
+#define CHOOSE(table) isa == Isa::avx512 ? table##_avx512 : isa == Isa::avx2 ? table##_avx2 : table##_portable
 #else
-#define CHOOSE(type) static_cast<void>(isa), type##_stripe_portable
+#define CHOOSE(table) static_cast<void>(isa), table##_portable
 #endif
-template <> const StripeFunctions<float> &stripe_functions(Isa isa) { return CHOOSE(f32); }
-template <> const StripeFunctions<double> &stripe_functions(Isa isa) { return CHOOSE(f64); }
+template <> const StripeFunctions<float> &stripe_functions(Isa isa) { return CHOOSE(f32_stripe); }
+template <> const StripeFunctions<double> &stripe_functions(Isa isa) { return CHOOSE(f64_stripe); }
+template <> const CombineFunctions<float> &combine_functions(Isa isa) { return CHOOSE(f32_combine); }
+template <> const CombineFunctions<double> &combine_functions(Isa isa) { return CHOOSE(f64_combine); }
 #undef CHOOSE
 
 double fma_burst(Isa isa, Index steps) {

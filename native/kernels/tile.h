@@ -85,8 +85,11 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
                 for (Index k = 0; k < tile.depth; ++k) {
                     Register vector[Vectors];
 #pragma GCC unroll 4
-                    for (int v = 0; v < Vectors; ++v)
+                    for (int v = 0; v < Vectors; ++v) {
                         vector[v] = load<V, Partial>(b + v * V::kWidth, lanes[v]);
+                        if constexpr (!Add)
+                            __builtin_prefetch(b + tile.ahead + v * V::kWidth, 0, 2);
+                    }
 #pragma GCC unroll 16
                     for (int row = 0; row < Rows; ++row) {
                         const Register value = V::broadcast(a[row]);

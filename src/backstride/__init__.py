@@ -17,6 +17,7 @@ from backstride import losses as losses
 from backstride import nn as nn
 from backstride import regularizers as regularizers
 from backstride._packed import Plan, plan
+from backstride._precision import precision
 from backstride._settings import get_num_threads, release_memory, set_num_threads, show_config
 from backstride._variables import Run, Variable, VariableStore
 from backstride.compat.v1 import *  # noqa: F403
@@ -38,6 +39,7 @@ __all__ = [
     "losses",
     "nn",
     "plan",
+    "precision",
     "regularizers",
     "release_memory",
     "set_num_threads",

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from backstride._geometry import Operand
 
+ALGORITHMS: tuple[str, ...]
 ISAS: tuple[str, ...]
 
 class Plan:
@@ -21,11 +22,17 @@ class Plan:
         out_channels: int,
         groups: int,
         channels_first: bool,
+        precision: str = "strict",
+        packed: bool = False,
+        algorithm: str = "",
         kernel: str = "",
     ) -> None: ...
     def run(self, first: NDArray[np.generic], second: NDArray[np.generic], result: NDArray[np.generic]) -> None: ...
     @property
     def kernel(self) -> str: ...
+    @property
+    def algorithm(self) -> str: ...
+    def costs(self) -> list[tuple[str, float]]: ...
 
 class Packed:
     def __init__(

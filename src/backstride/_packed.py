@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from backstride import _arguments, _native, _plan
+from backstride import _arguments, _native, _plan, _precision
 from backstride._arguments import Argument, Shape, Side, Window
 from backstride._backends import numpy as backend
-from backstride._geometry import Layer
+from backstride._geometry import Geometry, Layer
 
 
 def plan(
@@ -25,6 +25,8 @@ def plan(
     groups: Any = 1,
     bias: Any = None,
     activation: Any = None,
+    precision: str | None = None,
+    algorithm: str | None = None,
 ) -> Plan:
     """A transposed convolution with its filter, packed once and called many times: `p(x)`.
 
@@ -52,6 +54,10 @@ def plan(
         dilations: as in `nn.conv2d_transpose`.
         groups: into how many shares the channels are divided; the n-th of the input makes the n-th of the output.
         bias: None, or an array `[out_channels]` of the dtype of `filters`, which is copied too.
+        precision: a mode of `backstride.precision`, in which the plan computes from then on; None is the one that holds
+            now.
+        algorithm: None for the fastest by the cost model (see `Plan.explain`), or, for experiments, 'tiles', 'lanes',
+            'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are computed by tiles.
         activation: None or one of 'relu', 'leaky_relu', 'elu', 'gelu', 'sigmoid', 'tanh' and 'snake', which is
             `x + sin(alpha * x)**2 / alpha`; or a pair of name and alpha for 'leaky_relu' (0.2 if it is not given),
             'elu' (1) and 'snake' (1). Integers take 'relu' alone.
@@ -70,6 +76,7 @@ def plan(
     first = _arguments.any_channels_first(data_format, rank)
     window = _arguments.window(rank, strides, _arguments.any_case(padding), _arguments.FORMATS[rank][first], dilations)
     groups = _arguments.groups(groups, filters.shape)
+    mode = _precision.current() if precision is None else _precision.checked("precision", precision)
     return Plan(
         filters,
         _Sizes(
@@ -79,6 +86,8 @@ def plan(
             filters.dtype.newbyteorder("="),
             None if output_shape is None else _arguments.sizes("output_shape", output_shape, rank + 2, rank),
             not isinstance(padding, str),
+            mode,
+            "" if algorithm is None else _precision.algorithm(algorithm, mode),
         ),
         _arguments.channel_bias(bias, filters, groups),
         _arguments.activation(activation, filters.dtype),
@@ -178,13 +187,17 @@ class _Sizes(NamedTuple):
     dtype: np.dtype
     output_shape: tuple[int, ...] | None
     shortest: bool
+    precision: str
+    algorithm: str
 
     def smallest(self) -> _native.Plan:
         """The core's plan for one pixel, which is packed for."""
         *kernel, out_channels, in_channels = self.filters.value.shape
-        pixel = (1,) * len(kernel)
-        geometry = self._layer().resolve(1, in_channels, out_channels * self.groups, pixel, pixel)
-        return _plan.plan("output", geometry, backend.element(self.dtype), "")
+        layer, pixel = self._layer(), (1,) * len(kernel)
+        choose = layer.lowest_output if self.shortest else layer.chosen_output
+        lengths = [max(choose(n, 1), 1) for n in range(len(kernel))]
+        geometry = layer.resolve(1, in_channels, out_channels * self.groups, pixel, lengths)
+        return self.sized(geometry)
 
     def resolve(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None) -> _Resolved:
         """The result's shape, and the core's plan for it unless it is empty or nothing reaches it."""
@@ -203,7 +216,12 @@ class _Sizes(NamedTuple):
         backend.check_size("the result", whole, self.dtype)
         if 0 in whole or 0 in shape or 0 in self.filters.value.shape:
             return _Resolved(whole, None)
-        return _Resolved(whole, _plan.plan("output", geometry, backend.element(self.dtype), ""))
+        return _Resolved(whole, self.sized(geometry))
+
+    def sized(self, geometry: Geometry) -> _native.Plan:
+        """The core's plan at these sizes."""
+        element = backend.element(self.dtype)
+        return _plan.plan("output", geometry, element, self.precision, packed=True, algorithm=self.algorithm)
 
     def _layer(self) -> Layer:
         window = self.window

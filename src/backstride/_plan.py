@@ -10,8 +10,18 @@ from backstride._geometry import Geometry, Operand
 
 
 @functools.lru_cache(maxsize=1024)
-def plan(wrt: Operand, geometry: Geometry, element: str, kernel: str) -> _native.Plan:
-    """How the core computes the derivative by `wrt` at these sizes; an empty `kernel` means the best one."""
+def plan(
+    wrt: Operand,
+    geometry: Geometry,
+    element: str,
+    precision: str,
+    packed: bool = False,
+    *,
+    algorithm: str = "",
+    kernel: str = "",
+) -> _native.Plan:
+    """How the core computes the derivative by `wrt` at these sizes, with a filter that is packed already or not. An
+    algorithm or a kernel that is named is taken whatever the cost."""
     return _native.Plan(
         wrt=wrt,
         element=element,
@@ -21,5 +31,8 @@ def plan(wrt: Operand, geometry: Geometry, element: str, kernel: str) -> _native
         out_channels=geometry.out_channels,
         groups=geometry.groups,
         channels_first=geometry.channels_first,
+        precision=precision,
+        packed=packed,
+        algorithm=algorithm,
         kernel=kernel,
     )

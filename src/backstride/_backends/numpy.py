@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backstride import _native, _plan
+from backstride import _native, _plan, _precision
 from backstride._geometry import Geometry, Operand
 
 _LIMITS = {
@@ -89,7 +89,7 @@ def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.n
     if first.size == 0 or second.size == 0 or 0 in shape:
         return np.zeros(shape, dtype)
     result = empty(shape, dtype)
-    plan = _plan.plan(wrt, geometry, element(dtype), kernel)
+    plan = _plan.plan(wrt, geometry, element(dtype), _precision.current(), kernel=kernel)
     plan.run(_plain(first), _plain(second), _plain(result))
     return result
 

@@ -47,7 +47,9 @@ class Enlarger:
         RGB have the luma's detail in common, which leaves their differences, the colour, to bicubic enlargement.
         """
         images = image[None]
-        detail = self.store.run(self.network, cubic.luma(images)).result
+        # Strict, so that a pixel has the same bits in whatever tile it is.
+        with backstride.precision("strict"):
+            detail = self.store.run(self.network, cubic.luma(images)).result
         large: Floats = np.clip(cubic.enlarged(images, self.scale) + detail, 0, 1)[0]
         return large
 

@@ -1,0 +1,13 @@
+// SPDX-License-Identifier: Apache-2.0
+// What a call costs by each algorithm: the model by which one is chosen.
+#pragma once
+
+#include "plan.h"
+
+namespace backstride {
+
+/// Nanoseconds of one thread of the machines that the constants were measured on. A filter that is not `packed` yet is
+/// packed. What the plan can't be computed by costs infinity.
+double cost(const Plan &plan, Algorithm algorithm, bool packed);
+
+} // namespace backstride

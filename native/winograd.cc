@@ -1,0 +1,552 @@
+// SPDX-License-Identifier: Apache-2.0
+#include "winograd.h"
+
+#include <algorithm>
+#include <atomic>
+
+#include "pack.h"
+
+namespace backstride {
+namespace {
+
+// Tiles and columns of one product: its factors, and the sums at all points, should stay in a second-level cache.
+constexpr Index kFewestTiles = 14, kTiles = 56, kMostTiles = 112, kColumns = 64;
+// The points that a thread makes for itself, which are to stay there too, or that all make for all.
+constexpr Index kOwnBytes = 512 << 10, kSharedBytes = 8 << 20;
+constexpr Index kEnoughTasks = 16;
+// So that neighbours in one direction do not fall into one set of the first-level cache.
+constexpr Index kRowPadding = 16, kPointPadding = 80;
+
+/// One axis of a layer, cut into streams and tiles.
+///
+/// With s the stride and p the pad, tap t of stream j < min(s, kernel) is filter cell j + t * s. The result's cell
+/// s * q + j - p is stream j at position q, and reads source cells q, q - 1, q - 2 ... by its taps. In the input
+/// gradient the source has the streams, and its cells s * (q + t) + j - p are read by the taps of stream j at
+/// position q of the result.
+class Line {
+  public:
+    Line(Operand wrt, const Axis &axis, Scheme::Along along)
+        : axis_(axis), along_(along), transposed_(wrt == Operand::output) {
+        positions_ = {0, axis.input};
+        if (transposed_) {
+            positions_ = {axis.output, 0};
+            for (Index j = 0; j < streams(); ++j) {
+                const Index shift = shifted(j);
+                positions_.first = std::min(positions_.first, ceil_div(axis.pad - j, axis.stride) + shift);
+                positions_.last =
+                    std::max(positions_.last, floor_div(axis.output - 1 + axis.pad - j, axis.stride) + shift + 1);
+            }
+        }
+    }
+
+    const Form &form() const { return along_.form(); }
+    Index streams() const { return std::min(axis_.stride, axis_.kernel); }
+    Index tiles() const { return ceil_div(positions_.count(), form().cells()); }
+    Index positions() const { return positions_.count(); }
+    Index source_length() const { return transposed_ ? axis_.input : axis_.output; }
+    Index target_length() const { return transposed_ ? axis_.output : axis_.input; }
+    /// From a cell of a stream to the next.
+    Index target_step() const { return transposed_ ? axis_.stride : 1; }
+
+    /// A point at which a stream's products vanish, since its first or last tap is zero.
+    int dead_point(Index stream) const { return full(stream) ? -1 : along_.late ? form().points - 1 : 0; }
+
+    /// The filter cell of a stream's n-th tap, in the order of the source's cells; -1 is a zero.
+    Index filter_cell(Index stream, Index n) const {
+        const Index tap = transposed_ ? form().taps - 1 - n - shifted(stream) : n;
+        const Index cell = stream + tap * axis_.stride;
+        return tap >= 0 && cell < axis_.kernel ? cell : -1;
+    }
+
+    /// The n-th source cell of a tile; it may not exist.
+    Index source_cell(Index stream, Index tile, Index n) const {
+        const Index position = positions_.first + tile * form().cells() + n;
+        return transposed_ ? position - form().taps + 1 : position * axis_.stride + stream - axis_.pad;
+    }
+
+    /// The n-th cell of a tile of the result; it may not exist.
+    Index target_cell(Index stream, Index tile, Index n) const {
+        const Index position = positions_.first + tile * form().cells() + n;
+        return transposed_ ? (position - shifted(stream)) * axis_.stride + stream - axis_.pad : position;
+    }
+
+  private:
+    bool full(Index stream) const { return stream + (form().taps - 1) * axis_.stride < axis_.kernel; }
+    Index shifted(Index stream) const { return along_.late && !full(stream); }
+
+    Axis axis_;
+    Scheme::Along along_;
+    bool transposed_;
+    Range positions_;
+};
+
+/// Both axes of a layer, whose streams, points and tiles are counted along the width first.
+struct Lines {
+    Lines(const Plan &plan, const Scheme &scheme)
+        : height(plan.wrt, plan.geometry.axes[1], scheme.axes[0]),
+          width(plan.wrt, plan.geometry.axes[2], scheme.axes[1]) {}
+
+    Index streams() const { return height.streams() * width.streams(); }
+    Index points() const { return Index{height.form().points} * width.form().points; }
+    Index tiles() const { return height.tiles() * width.tiles(); }
+
+    /// Whether a stream has a product at this point.
+    bool live(Index stream, Index point) const {
+        return height.dead_point(stream / width.streams()) != point / width.form().points &&
+               width.dead_point(stream % width.streams()) != point % width.form().points;
+    }
+    /// How many streams have.
+    Index live(Index point) const {
+        Index count = 0;
+        for (Index stream = 0; stream < streams(); ++stream)
+            count += live(stream, point);
+        return count;
+    }
+
+    Line height, width;
+};
+
+/// Channels of one group that are summed over, and that are columns of the products.
+struct Channels {
+    explicit Channels(const Plan &plan)
+        : depth((plan.wrt == Operand::output ? plan.geometry.in_channels : plan.geometry.out_channels) /
+                plan.geometry.groups),
+          columns((plan.wrt == Operand::output ? plan.geometry.out_channels : plan.geometry.in_channels) /
+                  plan.geometry.groups) {}
+    Index depth, columns;
+};
+
+/// The form of an axis. Six points have none for two taps: F(5, 2) by F(5, 2) has 4 times the error of plain sums, and
+/// F(4, 3) without the point that vanishes takes 1.25 products rather than 1.2.
+int form_of(int points, Index taps) {
+    for (int i = 0; i < kFormCount; ++i)
+        if (taps == 1 ? kForms[i].taps == 1 : kForms[i].points == points && kForms[i].taps >= taps)
+            return i;
+    return -1;
+}
+
+} // namespace
+
+std::optional<Scheme> make_scheme(const Plan &plan, int points) {
+    const Element sum = sum_of(plan.element);
+    const Axis &depth = plan.geometry.axes[0];
+    if (plan.wrt == Operand::filter || plan.channelwise || (sum != Element::float32 && sum != Element::float64) ||
+        depth.kernel != 1 || depth.stride != 1 || depth.pad != 0 || depth.input != depth.output)
+        return {};
+    Scheme scheme{};
+    for (int i : {0, 1}) {
+        const Axis &axis = plan.geometry.axes[i + 1];
+        const int form = form_of(points, ceil_div(axis.kernel, axis.stride));
+        // Streams of no tap would have to be filled.
+        if (form < 0 || (axis.kernel > 1 && axis.dilation > 1) ||
+            (plan.wrt == Operand::output && axis.kernel < axis.stride))
+            return {};
+        scheme.axes[i] = {form, true};
+        if (plan.wrt == Operand::output)
+            scheme.axes[i].late =
+                Line(plan.wrt, axis, {form, true}).positions() < Line(plan.wrt, axis, {form, false}).positions();
+    }
+    if (scheme.axes[0].index == 0 && scheme.axes[1].index == 0)
+        return {};
+    return scheme;
+}
+
+Work work_of(const Plan &plan, const Scheme &scheme) {
+    const Lines lines(plan, scheme);
+    const Channels channels(plan);
+    double live = 0;
+    for (Index point = 0; point < lines.points(); ++point)
+        live += static_cast<double>(lines.live(point));
+    const bool transposed = plan.wrt == Operand::output;
+    const auto real = [](Index value) { return static_cast<double>(value); };
+    const double tiles = real(plan.geometry.batch) * real(plan.geometry.axes[0].input) * real(lines.tiles());
+    const double groups = real(plan.geometry.groups), matrix = real(channels.depth) * real(channels.columns);
+    const double points = tiles * groups * real(lines.points()), streams = real(lines.streams());
+    return {tiles * live * groups * matrix, points * real(channels.depth) * (transposed ? 1 : streams),
+            points * real(channels.columns) * (transposed ? streams : 1), live * groups * matrix,
+            transposed ? streams : 1};
+}
+
+template <class T>
+PackedPoints<T>::PackedPoints(const Plan &plan, const Scheme &scheme, const View &filter, Poll poll)
+    : scheme_(scheme), kernel_(&choose_kernel(plan.isa, sum_of(plan.element), kColumns, 1)),
+      groups_(plan.geometry.groups) {
+    const Lines lines(plan, scheme);
+    const Channels channels(plan);
+    const bool transposed = plan.wrt == Operand::output;
+    const Index all = transposed ? lines.streams() : 1; // that are columns
+    const Index streams = std::clamp<Index>(kColumns / channels.columns, 1, all);
+    const Index cuts = ceil_div(channels.columns, kColumns);
+    for (Index stream = 0; stream < all; stream += streams)
+        for (Index i = 0; i < cuts; ++i) {
+            const Index first = i * channels.columns / cuts, last = (i + 1) * channels.columns / cuts;
+            Part part{stream, std::min(streams, all - stream), first, last - first, 0, {}};
+            for (Index index = 0; index < lines.points(); ++index) {
+                typename Part::Point point{group_size_, 0, {}};
+                for (Index n = 0; n < part.streams; ++n) {
+                    const bool live = !transposed || lines.live(stream + n, index);
+                    point.first_column.push_back(live ? point.columns : -1);
+                    point.columns += live ? part.channels : 0;
+                }
+                part.most_columns = std::max(part.most_columns, point.columns);
+                group_size_ += point.columns * channels.depth * (transposed ? 1 : lines.live(index));
+                part.points.push_back(std::move(point));
+            }
+            parts_.push_back(std::move(part));
+        }
+    data_.emplace(groups_ * group_size_);
+
+    // A task transforms up to kRows x kChannels filters of one stream: output channels by input channels.
+    constexpr Index kRows = 16, kChannels = 64;
+    const Index points = lines.points(), taps = Index{lines.height.form().taps} * lines.width.form().taps;
+    const Index out_channels = filter.shape[3], in_channels = filter.shape[4] / groups_;
+    const Index row_blocks = ceil_div(out_channels, kRows), channel_blocks = ceil_div(in_channels, kChannels);
+    const auto transform = combine_functions<T>(plan.isa).filter[scheme.axes[0].index][scheme.axes[1].index];
+    std::atomic<bool> finite = true;
+    const auto pack = [&](const auto *data, Index task) {
+        using S = std::remove_cvref_t<decltype(*data)>;
+        const auto next = [&](Index count) {
+            const Index index = task % count;
+            task /= count;
+            return index;
+        };
+        const Index in_first = next(channel_blocks) * kChannels, out_first = next(row_blocks) * kRows,
+                    stream = next(lines.streams()), group = task;
+        const Index in_count = std::min(kChannels, in_channels - in_first),
+                    out_count = std::min(kRows, out_channels - out_first);
+        std::vector<T> scratch(static_cast<std::size_t>((points * kRows + taps + 1) * kChannels));
+        T *const values = scratch.data(), *const cells = values + points * kRows * kChannels,
+                 *const zeros = cells + taps * kChannels;
+        const T *in[kMostPoints * kMostPoints];
+        T *out[kMostPoints * kMostPoints];
+        for (Index row = 0; row < out_count; ++row) {
+            for (Index tap = 0; tap < taps; ++tap) {
+                const Index h = lines.height.filter_cell(stream / lines.width.streams(), tap / lines.width.form().taps);
+                const Index w = lines.width.filter_cell(stream % lines.width.streams(), tap % lines.width.form().taps);
+                in[tap] = zeros;
+                if (h < 0 || w < 0)
+                    continue;
+                const S *from = data + h * filter.stride[1] + w * filter.stride[2] +
+                                (out_first + row) * filter.stride[3] +
+                                (group * in_channels + in_first) * filter.stride[4];
+                in[tap] = cells + tap * kChannels;
+                copy_matrix(from, 0, filter.stride[4], 1, in_count, cells + tap * kChannels, kChannels);
+            }
+            for (Index point = 0; point < points; ++point)
+                out[point] = values + (point * kRows + row) * kChannels;
+            if (!transform({in, out, in_count}))
+                finite = false;
+        }
+        for (Index index = 0; index < points; ++index) {
+            if (!lines.live(stream, index))
+                continue;
+            const T *const value = values + index * kRows * kChannels;
+            // In the gradient, streams are summed over: those before this one.
+            Index before = 0;
+            for (Index other = 0; !transposed && other < stream; ++other)
+                before += lines.live(other, index);
+            const Index depth = channels.depth * (transposed ? 1 : lines.live(index));
+            const Index block = transposed ? out_first : in_first, count = transposed ? out_count : in_count;
+            for (const Part &part : parts_) {
+                if (transposed && (stream < part.first_stream || stream >= part.first_stream + part.streams))
+                    continue;
+                const auto &point = part.points[static_cast<std::size_t>(index)];
+                const Index own =
+                    point.first_column[static_cast<std::size_t>(transposed ? stream - part.first_stream : 0)];
+                const Index last = std::min(block + count, part.first_channel + part.channels);
+                for (Index channel = std::max(block, part.first_channel); channel < last;) {
+                    const Index column = own + channel - part.first_channel;
+                    const Index panel = column / kernel_->columns * kernel_->columns,
+                                columns = std::min<Index>(kernel_->columns, point.columns - panel);
+                    const Index some = std::min(last - channel, panel + columns - column);
+                    T *const to = data_->get() + group * group_size_ + point.offset + panel * depth + column - panel;
+                    if (transposed)
+                        stripe_functions<T>(plan.isa).transpose(value + (channel - block) * kChannels, kChannels, some,
+                                                                in_count, to + in_first * columns, columns);
+                    else
+                        copy_matrix(value + channel - block, kChannels, 1, out_count, some,
+                                    to + (before * channels.depth + out_first) * columns, columns);
+                    channel += some;
+                }
+            }
+        }
+    };
+    visit(plan.element, [&](auto element) {
+        using S = decltype(element);
+        if constexpr (std::is_same_v<typename Sum<S>::type, T>)
+            parallel_for(
+                groups_ * lines.streams() * row_blocks * channel_blocks,
+                [&](Index task) { pack(static_cast<const S *>(filter.data), task); }, poll);
+    });
+    finite_ = finite;
+}
+
+namespace {
+
+template <class T> class Winograd {
+    using Part = typename PackedPoints<T>::Part;
+
+  public:
+    Winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
+             const View &target, Poll poll)
+        : plan_(plan), target_(target), filter_(filter), epilogue_(epilogue), source_(source, plan.element, poll),
+          lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()),
+          planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
+          tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
+          row_(source.shape[4] + kRowPadding), direct_(in_place<T>(target, plan.element)),
+          zeros_(static_cast<std::size_t>(std::max(source.shape[4], kColumns))),
+          functions_(combine_functions<T>(plan.isa)), height_(filter.scheme().axes[0].index),
+          width_(filter.scheme().axes[1].index) {
+        cut();
+        for (Index point = 0; point < points_; ++point) {
+            auto &segments = segments_.emplace_back();
+            for (Index plane = 0; plane < planes_; ++plane)
+                if (plan.wrt == Operand::output || lines_.live(plane, point))
+                    segments.push_back({plane * points_ * point_, static_cast<Index>(segments.size())});
+        }
+    }
+
+    std::vector<Cells> run(Poll poll) {
+        std::vector<std::atomic<bool>> suspect(static_cast<std::size_t>(tiles_));
+        suspect_ = suspect.data();
+        if (alone_)
+            parallel_for(
+                ceil_div(tiles_, round_),
+                [&](Index task) {
+                    Buffer<T> points(planes_ * points_ * point_);
+                    const Round round = round_from(task * round_, points.get());
+                    for (Index tile = 0; tile < round.count; ++tile)
+                        for (Index plane = 0; plane < planes_; ++plane)
+                            transform(round, tile, plane);
+                    for (Index matrix = 0; matrix < matrices(); ++matrix)
+                        multiply(round, {0, round.count}, matrix);
+                },
+                poll);
+        else {
+            Buffer<T> points(planes_ * points_ * point_);
+            for (Index first = 0; first < tiles_; first += round_) {
+                const Round round = round_from(first, points.get());
+                parallel_for(
+                    round.count * planes_,
+                    [&](Index task) { transform(round, task % round.count, task / round.count); }, poll);
+                const Index blocks = ceil_div(round.count, block_);
+                parallel_for(
+                    blocks * matrices(),
+                    [&](Index task) {
+                        const Index block = task % blocks;
+                        multiply(round, {block * round.count / blocks, (block + 1) * round.count / blocks},
+                                 task / blocks);
+                    },
+                    poll);
+            }
+        }
+        std::vector<Cells> cells;
+        for (Index tile = 0; tile < tiles_; ++tile)
+            if (suspect[static_cast<std::size_t>(tile)])
+                list(tile, cells);
+        return cells;
+    }
+
+  private:
+    /// Tiles whose points exist at a time.
+    struct Round {
+        Index first, count;
+        T *points;
+    };
+    Round round_from(Index first, T *points) const { return {first, std::min(round_, tiles_ - first), points}; }
+
+    /// Chooses how many tiles are worked on at a time: by each thread for itself, with all of the filter, or by all
+    /// threads for all, each with its part of the filter. What is read from beyond the second-level cache decides.
+    /// Nothing here changes a bit of the result.
+    void cut() {
+        const Index tile = planes_ * points_ * row_ * Index{sizeof(T)};
+        const Index own =
+            std::min(std::clamp(kOwnBytes / tile, kFewestTiles, kMostTiles), ceil_div(tiles_, kEnoughTasks));
+        const Index all = std::max(kSharedBytes / tile, kTiles);
+        const auto rounds = [&](Index count) { return ceil_div(tiles_, count); };
+        const auto bytes = [](Index count, Index size) {
+            return static_cast<double>(count) * static_cast<double>(size);
+        };
+        const double filter = static_cast<double>(filter_.bytes());
+        const double alone = filter <= kOwnBytes ? filter : filter * static_cast<double>(rounds(own));
+        const double together =
+            filter * static_cast<double>(rounds(all)) + bytes(tiles_, tile) * static_cast<double>(1 + matrices());
+        alone_ = own >= kFewestTiles && alone < together;
+        round_ = ceil_div(tiles_, rounds(alone_ ? own : all));
+        block_ = std::clamp(round_ / ceil_div(kEnoughTasks, matrices()), kFewestTiles, kTiles);
+        point_ = round_ * row_ + kPointPadding;
+    }
+
+    /// Parts of the filter of all groups.
+    Index matrices() const { return plan_.geometry.groups * static_cast<Index>(filter_.parts().size()); }
+
+    /// Where a tile is.
+    struct Place {
+        Index image, depth, height, width;
+    };
+    Place place(Index tile) const {
+        const Index image = tile / lines_.tiles(), depths = plan_.geometry.axes[0].input;
+        return {image / depths, image % depths, tile % lines_.tiles() / lines_.width.tiles(),
+                tile % lines_.width.tiles()};
+    }
+
+    /// Makes the points of one plane of the source in the round's tile.
+    void transform(const Round &round, Index tile, Index plane) const {
+        const Rows<const T> &rows = source_.rows();
+        const Place at = place(round.first + tile);
+        const Index height = lines_.height.form().points, width = lines_.width.form().points;
+        const T *in[kMostPoints * kMostPoints];
+        T *out[kMostPoints * kMostPoints];
+        for (Index i = 0; i < height; ++i) {
+            const Index h = lines_.height.source_cell(plane / lines_.width.streams(), at.height, i);
+            for (Index j = 0; j < width; ++j) {
+                const Index w = lines_.width.source_cell(plane % lines_.width.streams(), at.width, j);
+                const bool exists =
+                    h >= 0 && h < lines_.height.source_length() && w >= 0 && w < lines_.width.source_length();
+                in[i * width + j] = exists ? rows.data + at.image * rows.stride[0] + at.depth * rows.stride[1] +
+                                                 h * rows.stride[2] + w * rows.stride[3]
+                                           : zeros_.data();
+                out[i * width + j] = round.points + (plane * points_ + i * width + j) * point_ + tile * row_;
+            }
+        }
+        functions_.source[height_][width_]({in, out, row_ - kRowPadding});
+    }
+
+    /// Multiplies the points of some of the round's tiles with one part of the filter, and makes results of them.
+    void multiply(const Round &round, Range tiles, Index matrix) const {
+        if (interrupted())
+            return;
+        const auto &parts = filter_.parts();
+        const Index group = matrix / static_cast<Index>(parts.size());
+        const auto &part = parts[static_cast<std::size_t>(matrix % static_cast<Index>(parts.size()))];
+        const Index columns = part.most_columns, point_sums = tiles.count() * columns + kPointPadding;
+        Buffer<T> sums(points_ * point_sums);
+        for (Index point = 0; point < points_; ++point)
+            multiply_point(round, group, part, point, tiles, sums.get() + point * point_sums);
+        for (Index tile = tiles.first; tile < tiles.last; ++tile)
+            for (Index n = 0; n < part.streams; ++n)
+                write(round.first + tile, group, part, n, sums.get() + (tile - tiles.first) * columns, point_sums);
+    }
+
+    void multiply_point(const Round &round, Index group, const Part &part, Index index, Range tiles, T *sums) const {
+        const auto &point = part.points[static_cast<std::size_t>(index)];
+        const auto &segments = segments_[static_cast<std::size_t>(index)];
+        const Kernel &widest = filter_.kernel();
+        Tile<T> tile{};
+        tile.segments = segments.data();
+        tile.count = static_cast<Index>(segments.size());
+        tile.a_row = row_;
+        tile.a_step = 1;
+        tile.taps = 1;
+        tile.depth = channels_.depth;
+        tile.c_row = part.most_columns;
+        for (Index column = 0; column < point.columns; column += widest.columns) {
+            tile.columns = static_cast<int>(std::min<Index>(widest.columns, point.columns - column));
+            const Kernel &kernel = choose_kernel(widest.isa, widest.element, tile.columns, 1);
+            tile.b = filter_.panels(group, point) + column * tile.count * tile.depth;
+            tile.b_step = tile.columns;
+            tile.b_segment = tile.depth * tile.columns;
+            const Index pieces = ceil_div(tiles.count(), kernel.rows);
+            for (Index piece = 0; piece < pieces; ++piece) {
+                // The panels of all points of a part follow one another.
+                tile.ahead = piece == 0 ? tile.count * tile.b_segment : 0;
+                const Index begin = piece * tiles.count() / pieces, end = (piece + 1) * tiles.count() / pieces;
+                tile.a = round.points + index * point_ + (tiles.first + begin) * row_ + group * channels_.depth;
+                tile.c = sums + begin * tile.c_row + column;
+                functions<T>(kernel).dense[tile.columns < kernel.columns][end - begin](tile);
+            }
+        }
+    }
+
+    /// Makes a tile of one stream of the result.
+    void write(Index tile, Index group, const Part &part, Index n, const T *sums, Index sums_point) const {
+        const Index stream = part.first_stream + n;
+        const T *in[kMostPoints * kMostPoints];
+        for (Index point = 0; point < points_; ++point) {
+            const Index column = part.points[static_cast<std::size_t>(point)].first_column[static_cast<std::size_t>(n)];
+            in[point] = column < 0 ? zeros_.data() : sums + point * sums_point + column;
+        }
+        alignas(64) T scratch[kMostPoints * kMostPoints * kColumns];
+        T *out[kMostPoints * kMostPoints];
+        Index offset[kMostPoints * kMostPoints];
+        bool exists[kMostPoints * kMostPoints];
+        const Place at = place(tile);
+        const Index *stride = target_.stride;
+        const Index channel = group * channels_.columns + part.first_channel;
+        const Index width = lines_.width.form().cells(), cells = lines_.height.form().cells() * width;
+        for (Index i = 0; i < cells; ++i) {
+            const Index h = lines_.height.target_cell(stream / lines_.width.streams(), at.height, i / width);
+            const Index w = lines_.width.target_cell(stream % lines_.width.streams(), at.width, i % width);
+            exists[i] = h >= 0 && h < lines_.height.target_length() && w >= 0 && w < lines_.width.target_length();
+            offset[i] =
+                at.image * stride[0] + at.depth * stride[1] + h * stride[2] + w * stride[3] + channel * stride[4];
+            out[i] = exists[i] && direct_ ? static_cast<T *>(target_.data) + offset[i] : scratch + i * kColumns;
+        }
+        if (!functions_.target[height_][width_]({in, out, part.channels}))
+            suspect_[tile] = true;
+        for (Index i = 0; i < cells; ++i)
+            if (exists[i]) {
+                epilogue_.on_columns(out[i], part.channels, 1, part.channels, channel);
+                if (!direct_)
+                    store(out[i], part.channels, 1, part.channels, plan_.element,
+                          {backstride::at(target_, plan_.element, offset[i]), 0, stride[4]});
+            }
+    }
+
+    /// Lists the cells of a tile.
+    void list(Index tile, std::vector<Cells> &cells) const {
+        const Place at = place(tile);
+        const Index streams = plan_.wrt == Operand::output ? lines_.streams() : 1;
+        for (Index stream = 0; stream < streams; ++stream) {
+            Cells of{{at.image, at.depth, 0, 0}, {at.image + 1, at.depth + 1, 0, 0}, {1, 1, 1, 1}};
+            cut(lines_.height, stream / lines_.width.streams(), at.height, 2, of);
+            cut(lines_.width, stream % lines_.width.streams(), at.width, 3, of);
+            if (of.first[2] < of.last[2] && of.first[3] < of.last[3])
+                cells.push_back(of);
+        }
+    }
+    static void cut(const Line &line, Index stream, Index tile, int axis, Cells &cells) {
+        Index n = 0;
+        while (n < line.form().cells() && line.target_cell(stream, tile, n) < 0)
+            ++n;
+        cells.first[axis] = line.target_cell(stream, tile, n);
+        cells.last[axis] = std::min(line.target_cell(stream, tile, line.form().cells() - 1) + 1, line.target_length());
+        cells.step[axis] = line.target_step();
+    }
+
+    const Plan &plan_;
+    const View &target_;
+    const PackedPoints<T> &filter_;
+    const Epilogue<T> &epilogue_;
+    const Readable<T> source_;
+    const Lines lines_;
+    const Channels channels_;
+    const Index points_, planes_, tiles_, row_;
+    const bool direct_;
+    const std::vector<T> zeros_;
+    const CombineFunctions<T> &functions_;
+    const int height_, width_;                   // forms
+    std::vector<std::vector<Segment>> segments_; // by point: the planes of the source that have products
+    bool alone_;                                 // whether each thread makes points for itself
+    Index round_, block_;                        // tiles of a round, and of one product
+    Index point_;                                // from the round's tiles at one point to those at the next
+    std::atomic<bool> *suspect_ = nullptr;
+};
+
+} // namespace
+
+template <class T>
+std::vector<Cells> winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter,
+                            const Epilogue<T> &epilogue, const View &target, Poll poll) {
+    return Winograd<T>(plan, source, filter, epilogue, target, poll).run(poll);
+}
+
+#define INSTANTIATE(T)                                                                                                 \
+    template class PackedPoints<T>;                                                                                    \
+    template std::vector<Cells> winograd(const Plan &, const View &, const PackedPoints<T> &, const Epilogue<T> &,     \
+                                         const View &, Poll);
+INSTANTIATE(float)
+INSTANTIATE(double)
+#undef INSTANTIATE
+
+} // namespace backstride

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The modes of precision, what they admit, and what errors their results have; the model that chooses an algorithm."""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import threading
+from dataclasses import replace
+from typing import Any
+
+import autograd.numpy as anp
+import numpy as np
+import pytest
+from autograd import grad
+from cases import Case, case, same
+from conftest import Python
+from numpy.testing import assert_array_equal
+
+import backstride
+from backstride import _native, _precision, nn
+from backstride._backends import numpy as backend
+from backstride._geometry import Axis, Geometry
+from backstride._plan import plan
+
+# Large enough for Winograd's algorithm, small enough for a test: both kinds of streams, one and two axes.
+LARGE = [
+    case("k4-s2", same(20, 4, 2, 40), same(21, 4, 2, 42), channels=(96, 64), batch=2),
+    case("k5-s2", same(16, 5, 2, 32), same(17, 5, 2, 34), channels=(96, 64), batch=2),
+    case("k3-s2", same(24, 3, 2, 48), same(24, 3, 2, 47), channels=(128, 32), batch=2),
+    case("k3-s1", same(24, 3, 1, 24), same(24, 3, 1, 24), channels=(64, 80), batch=2),
+    case("k16-s8", same(300, 16, 8, 2400), channels=(128, 40), batch=1),
+]
+MODES = ["strict", "default", "fast"]
+MOST = {"default": 1.25, "fast": 4.0}
+
+
+def arrays(geometry: Geometry, distribution: str = "normal") -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(len(distribution))
+    make = {
+        "normal": lambda shape: rng.standard_normal(shape),
+        "non-negative": lambda shape: rng.random(shape),
+        "heavy-tailed": lambda shape: rng.standard_t(3, shape),
+        "offset": lambda shape: rng.standard_normal(shape) + 10,
+    }[distribution]
+    return {name: make(geometry.shape(name)).astype(np.float32) for name in ("input", "filter", "output")}
+
+
+def algorithms(geometry: Geometry, wrt: str, mode: str, packed: bool = False) -> str:
+    return plan(wrt, geometry, "float32", mode, packed).algorithm
+
+
+def results(wrt: str, geometry: Geometry, operands: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """By mode, and in float64."""
+    given = [operands[name] for name in operands if name != wrt]
+    found = {}
+    for mode in MODES:
+        with backstride.precision(mode):
+            found[mode] = backend.derivative(wrt, geometry, *given)
+    with backstride.precision("strict"):
+        found["exact"] = backend.derivative(wrt, geometry, *(array.astype(np.float64) for array in given))
+    return found
+
+
+@pytest.mark.parametrize("large", LARGE, ids=str)
+@pytest.mark.parametrize("wrt", ["output", "input"])
+def test_large_layers_take_winograd_unless_it_is_strict(wrt: str, large: Case) -> None:
+    chosen = [algorithms(large.geometry, wrt, mode, packed=True) for mode in MODES]
+    assert chosen[0] == "tiles"
+    assert chosen[1] in ("winograd3", "winograd4")
+    assert chosen[2].startswith("winograd")
+
+
+@pytest.mark.parametrize("distribution", ["normal", "non-negative", "heavy-tailed", "offset"])
+@pytest.mark.parametrize("large", LARGE, ids=str)
+@pytest.mark.parametrize("wrt", ["output", "input"])
+def test_errors_are_within_the_modes_bounds(wrt: str, large: Case, distribution: str) -> None:
+    found = results(wrt, large.geometry, arrays(large.geometry, distribution))
+    errors = {mode: np.sqrt(np.mean((found[mode] - found["exact"]) ** 2)) for mode in MODES}
+    assert errors["strict"] > 0
+    for mode, most in MOST.items():
+        assert errors[mode] <= most * errors["strict"], f"{mode}: {errors[mode] / errors['strict']:.2f}"
+
+
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("large", LARGE, ids=str)
+@pytest.mark.parametrize("wrt", ["output", "input", "filter"])
+def test_bits_do_not_depend_on_threads_or_layout(wrt: str, large: Case, mode: str) -> None:
+    geometry = large.geometry
+    operands = arrays(geometry)
+    first = [np.moveaxis(a, -1, 1) if n != "filter" else a for n, a in operands.items() if n != wrt]
+    last = [array for name, array in operands.items() if name != wrt]
+    threads = backstride.get_num_threads()
+    with backstride.precision(mode):
+        try:
+            found = []
+            for count in (1, 2, 5):
+                backstride.set_num_threads(count)
+                found.append(backend.derivative(wrt, geometry, *last))
+        finally:
+            backstride.set_num_threads(threads)
+        turned = backend.derivative(wrt, replace(geometry, channels_first=True), *first)
+    found.append(np.moveaxis(turned, 1, -1) if wrt != "filter" else turned)
+    assert len({np.ascontiguousarray(each).tobytes() for each in found}) == 1
+
+
+@pytest.mark.parametrize("mode", ["default", "fast"])
+@pytest.mark.parametrize("large", LARGE, ids=str)
+@pytest.mark.parametrize("wrt", ["output", "input"])
+def test_nonfinite_values_stay_where_strict_has_them(wrt: str, large: Case, mode: str) -> None:
+    operands = arrays(large.geometry)
+    name = "input" if wrt == "output" else "output"
+    rng = np.random.default_rng(1)
+    for value in (np.nan, np.inf, 3e38):
+        placed = operands[name].copy()
+        placed.flat[rng.integers(placed.size, size=5)] = value
+        placed.flat[[0, -1]] = value
+        with np.errstate(all="ignore"):
+            found = results(wrt, large.geometry, operands | {name: placed})
+        assert_array_equal(np.isnan(found[mode]), np.isnan(found["strict"]))
+        assert_array_equal(np.isinf(found[mode]), np.isinf(found["strict"]))
+        assert (abs(found["strict"]) > 1e30).any() or not np.isfinite(found["strict"]).all()
+    placed = operands["filter"].copy()
+    placed.flat[7] = np.inf
+    found = results(wrt, large.geometry, operands | {"filter": placed})
+    assert found[mode].tobytes() == found["strict"].tobytes()
+
+
+@pytest.mark.parametrize("large", LARGE, ids=str)
+def test_plans_have_the_errors_of_their_mode(large: Case) -> None:
+    """With bias and activation, in both layouts, and also where a tile is computed anew."""
+    operands = arrays(large.geometry)
+    x, w = operands["input"], operands["filter"]
+    x.flat[5000] = np.inf
+    bias = np.linspace(-1, 1, large.geometry.out_channels, dtype=np.float32)
+    axes = large.geometry.axes
+    layer = {"strides": [axis.stride for axis in axes], "bias": bias, "activation": "relu"}
+    layer |= {"output_shape": [axis.output for axis in axes]}
+    strict, default, fast = (backstride.plan(w, **layer, precision=mode)(x) for mode in MODES)
+    finite = np.isfinite(strict)
+    assert not finite.all()
+    for other in (default, fast):
+        assert_array_equal(np.isfinite(other), finite)
+        assert (abs(other[finite] - strict[finite]) < 1e-3).all()
+        assert (other != strict).any()
+    layout = {1: "NCW", 2: "NCHW"}[len(axes)]
+    turned = backstride.plan(w, **layer, data_format=layout)(np.moveaxis(x, -1, 1))
+    assert_array_equal(np.moveaxis(turned, 1, -1), default)
+
+
+def test_gradients_have_the_mode_too() -> None:
+    geometry = LARGE[0].geometry
+    operands = arrays(geometry)
+    shape = geometry.shape("output")
+
+    def loss(x: Any) -> Any:
+        return anp.sum(nn.conv2d_transpose(x, operands["filter"], shape, 2) * operands["output"])
+
+    gradients = []
+    for mode in MODES:
+        with backstride.precision(mode):
+            gradients.append(grad(loss)(operands["input"]))
+    assert gradients[0].tobytes() not in (gradients[1].tobytes(), gradients[2].tobytes())
+
+
+# The setting
+
+
+def test_mode_is_of_the_code_that_set_it() -> None:
+    assert _precision.current() == "default"
+    with backstride.precision("strict"):
+        assert _precision.current() == "strict"
+        with backstride.precision("fast"):
+            assert _precision.current() == "fast"
+        seen: list[str] = []
+        other = threading.Thread(target=lambda: seen.append(_precision.current()))
+        other.start()
+        other.join()
+        assert seen == ["default"]
+        assert _precision.current() == "strict"
+    with pytest.raises(RuntimeError), backstride.precision("fast"):
+        raise RuntimeError
+    assert _precision.current() == "default"
+
+
+def test_tasks_do_not_share_it() -> None:
+    async def task(mode: str) -> str:
+        with backstride.precision(mode):
+            await asyncio.sleep(0.01)
+            return _precision.current()
+
+    async def both() -> list[str]:
+        return await asyncio.gather(task("strict"), task("fast"))
+
+    assert asyncio.run(both()) == ["strict", "fast"]
+
+
+def test_a_plan_keeps_the_mode_it_was_made_in() -> None:
+    w, x = arrays(LARGE[0].geometry)["filter"], arrays(LARGE[0].geometry)["input"]
+    with backstride.precision("strict"):
+        p = backstride.plan(w, 2)
+        want = p(x)
+    assert p(x).tobytes() == want.tobytes()
+    assert p(x).tobytes() == backstride.plan(w, 2, precision="strict")(x).tobytes()
+    assert p(x).tobytes() != backstride.plan(w, 2)(x).tobytes()
+
+
+def test_strict_plans_have_the_bits_of_eager_calls() -> None:
+    for large in LARGE[:4]:
+        operands, axes = arrays(large.geometry), large.geometry.axes
+        strides, lengths = [axis.stride for axis in axes], [axis.output for axis in axes]
+        with backstride.precision("strict"):
+            eager = nn.conv2d_transpose(operands["input"], operands["filter"], large.geometry.shape("output"), strides)
+            planned = backstride.plan(operands["filter"], strides, output_shape=lengths)(operands["input"])
+        assert eager.tobytes() == planned.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("mode", "error"), [("Strict", ValueError), ("", ValueError), (None, TypeError), (1, TypeError)]
+)
+def test_unknown_modes_are_refused(mode: Any, error: type[Exception]) -> None:
+    with (
+        pytest.raises(error, match=r"`mode` must be one of strict, default, fast; got mode="),
+        backstride.precision(mode),
+    ):
+        pass
+    if mode is not None:
+        with pytest.raises(error, match=r"`precision` must be one of strict, default, fast; got precision="):
+            backstride.plan(np.ones((2, 2, 2), np.float32), precision=mode)
+
+
+def test_environment_sets_the_mode(python: Python) -> None:
+    code = "from backstride import _precision; print(_precision.current())"
+    assert python(code).strip() == "default"
+    assert python(code, BACKSTRIDE_PRECISION="").strip() == "default"
+    assert python(code, BACKSTRIDE_PRECISION="strict").strip() == "strict"
+    message = "ValueError: BACKSTRIDE_PRECISION must be one of strict, default, fast; got 'exact'"
+    assert message in python("import backstride", fails=True, BACKSTRIDE_PRECISION="exact")
+
+
+# Algorithms by name
+
+
+@pytest.mark.parametrize("large", LARGE, ids=str)
+def test_every_algorithm_can_be_asked_for(large: Case) -> None:
+    operands, axes = arrays(large.geometry), large.geometry.axes
+    layer = {"strides": [axis.stride for axis in axes], "output_shape": [axis.output for axis in axes]}
+    want = backstride.plan(operands["filter"], **layer, precision="strict")(operands["input"])
+    for algorithm in _native.ALGORITHMS:
+        p = backstride.plan(operands["filter"], **layer, precision="fast", algorithm=algorithm)
+        assert np.allclose(p(operands["input"]), want, atol=1e-3), algorithm
+        used = p._resolve(operands["input"].shape, None).plan.algorithm
+        assert used in (algorithm, "tiles")
+        assert (p(operands["input"]).tobytes() == want.tobytes()) is (used in ("tiles", "lanes"))
+
+
+def test_modes_admit_some_algorithms() -> None:
+    w = np.ones((2, 2, 2), np.float32)
+    for mode, algorithm in [("strict", "winograd4"), ("strict", "winograd3"), ("default", "winograd6")]:
+        with pytest.raises(
+            ValueError, match=rf"precision '{mode}' admits .*tiles, lanes.*; got algorithm='{algorithm}'"
+        ):
+            backstride.plan(w, precision=mode, algorithm=algorithm)
+    with pytest.raises(ValueError, match=r"`algorithm` must be one of tiles, lanes, winograd3, .*got algorithm='gemm'"):
+        backstride.plan(w, algorithm="gemm")
+    with pytest.raises(TypeError, match=r"`algorithm` must be one of .*; got algorithm=4"):
+        backstride.plan(w, algorithm=4)  # type: ignore[arg-type]
+
+
+# The cost model
+
+
+def costs(wrt: str, geometry: Geometry, mode: str = "fast", packed: bool = True) -> dict[str, float]:
+    return dict(plan(wrt, geometry, "float32", mode, packed).costs())
+
+
+def test_the_cheapest_is_chosen() -> None:
+    sizes = itertools.product((1, 5, 40), (1, 3, 17, 64), (3, 16, 130), (1, 3, 32), (2, 3, 4, 5))
+    chosen = set()
+    for (batch, length, into, out, kernel), wrt in itertools.product(sizes, ("output", "input")):
+        geometry = Geometry((same(length, kernel, 2, 2 * length),) * 2, batch, into, out)
+        for mode, packed in itertools.product(MODES, (False, True)):
+            sized = plan(wrt, geometry, "float32", mode, packed)
+            found = dict(sized.costs())
+            assert sized.algorithm == min(found, key=found.__getitem__)
+            assert all(cost > 0 for cost in found.values())
+            chosen.add(sized.algorithm)
+    assert chosen == {"tiles", "lanes", "winograd4", "winograd6"}
+
+
+def test_costs_grow_with_the_work() -> None:
+    for wrt in ("output", "input"):
+        for smaller, larger in itertools.pairwise(
+            Geometry((same(length, 4, 2, 2 * length),) * 2, 2, 64, 64) for length in (8, 16, 32, 64)
+        ):
+            few, many = costs(wrt, smaller), costs(wrt, larger)
+            assert few.keys() == many.keys()
+            assert all(
+                2 < many[name] / few[name] < 6 for name in few if "wino" not in name or larger.axes[0].input > 16
+            )
+
+
+def test_packing_costs() -> None:
+    geometry = LARGE[0].geometry
+    packed, eager = (costs("output", geometry, packed=packed) for packed in (True, False))
+    assert all(eager[name] > packed[name] for name in packed.keys() & eager.keys())
+    few = Geometry((same(3, 4, 2, 6),) * 2, 1, 512, 512)
+    assert algorithms(few, "output", "default") == "tiles"
+
+
+def test_strict_has_no_winograd_and_modes_have_their_own() -> None:
+    geometry = LARGE[0].geometry
+    assert [sorted(costs("output", geometry, mode)) for mode in MODES] == [
+        ["tiles"],
+        ["tiles", "winograd4"],
+        ["tiles", "winograd6"],
+    ]
+    assert "lanes" in costs("output", Geometry((Axis(30, 4, 60, 2, 1, 1),), 1, 64, 3))
