@@ -18,6 +18,7 @@ from backstride import nn as nn
 from backstride import regularizers as regularizers
 from backstride._packed import Plan, plan
 from backstride._settings import get_num_threads, release_memory, set_num_threads, show_config
+from backstride._stream import Stream
 from backstride._variables import Run, Variable, VariableStore
 from backstride.compat.v1 import *  # noqa: F403
 from backstride.compat.v1 import __all__ as _tf
@@ -27,6 +28,7 @@ __all__ = [
     *_tf,
     "Plan",
     "Run",
+    "Stream",
     "Variable",
     "VariableStore",
     "compat",
