@@ -19,6 +19,7 @@ from backstride import regularizers as regularizers
 from backstride._packed import Plan, plan
 from backstride._precision import precision
 from backstride._settings import get_num_threads, release_memory, set_num_threads, show_config
+from backstride._stream import Stream
 from backstride._variables import Run, Variable, VariableStore
 from backstride.compat.v1 import *  # noqa: F403
 from backstride.compat.v1 import __all__ as _tf
@@ -28,6 +29,7 @@ __all__ = [
     *_tf,
     "Plan",
     "Run",
+    "Stream",
     "Variable",
     "VariableStore",
     "compat",

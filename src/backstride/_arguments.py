@@ -360,11 +360,7 @@ def resolve(window: Window, input: Side, filter: Argument, output: Side, groups:
 @functools.lru_cache(maxsize=1024)
 def _resolve(window: Window, input: Side, filter: str, shape: Ints, output: Side, groups: int) -> Geometry:
     *kernel, out_channels, in_channels = shape
-    if input.channels != in_channels:
-        raise ValueError(
-            f"`{input.name}` has {input.channels} channels, but the last dimension of `{filter}` is "
-            f"{in_channels}; they must be equal"
-        )
+    check_channels(input.name, input.channels, filter, in_channels)
     if output.channels != out_channels * groups:
         raise ValueError(
             f"`{output.name}` has {output.channels} channels, but `{filter}` of shape "
@@ -381,6 +377,14 @@ def _resolve(window: Window, input: Side, filter: str, shape: Ints, output: Side
     return layer.resolve(
         input.batch, in_channels, output.channels, input.lengths, output.lengths, window.channels_first
     )
+
+
+def check_channels(name: str, channels: int, filter: str, taken: int) -> None:
+    """Refuses an input of other channels than those that a filter takes."""
+    if channels != taken:
+        raise ValueError(
+            f"`{name}` has {channels} channels, but the last dimension of `{filter}` is {taken}; they must be equal"
+        )
 
 
 def _misfit(layer: Layer, n: int, window: Window, input: Side, filter: str, output: Side) -> str:

@@ -70,6 +70,36 @@ class Geometry:
 
 
 @dataclass(frozen=True, slots=True)
+class Flow:
+    """One axis of a layer whose input arrives bit by bit and ends nobody knows where.
+
+    Input cell i reaches the cells `i * stride - pad` to `i * stride - pad + extent - 1` of the result. Once n have
+    arrived, its first `n * stride - delay` cells are settled: no later input reaches them, and no end cuts them off.
+    """
+
+    stride: int
+    extent: int
+    pad: int
+    delay: int
+
+    def settled(self, inputs: int) -> int:
+        """How many cells are settled once so many inputs have arrived."""
+        return max(inputs * self.stride - self.delay, 0)
+
+    def reached(self, inputs: int) -> int:
+        """The cell before which all cells are that so many inputs reach."""
+        return (inputs - 1) * self.stride + self.extent - self.pad
+
+    def first_input(self, cell: int) -> int:
+        """The first input that reaches this cell or a later one."""
+        return max(-((self.extent - 1 - self.pad - cell) // self.stride), 0)
+
+    def inputs(self, cells: int) -> int:
+        """Which of the inputs, counted from the first, reach the first so many cells."""
+        return max(-((-cells - self.pad) // self.stride), 0)
+
+
+@dataclass(frozen=True, slots=True)
 class Layer:
     """A transposed convolution without its sizes.
 
@@ -111,6 +141,15 @@ class Layer:
     def lowest_output(self, n: int, input: int) -> int:
         """The lowest legal output length of axis `n`; 0 if none is."""
         return min(self.outputs(n, input), default=0)
+
+    def flow(self, n: int, shortest: bool) -> Flow:
+        """Axis `n` where its result will have the lowest legal length, if `shortest`, or else the chosen one."""
+        stride, extent = self.stride[n], self.extent(n)
+        pad = self.axis(n, 1, stride).pad
+        cut = sum(self.crop[n]) if self.crop else 0
+        # The result of I > 0 cells has I * stride and so many more, or fewer.
+        more = extent - cut - stride if shortest else self.chosen_output(n, 0)
+        return Flow(stride, extent, pad, max(pad, -more))
 
     def axis(self, n: int, input: int, output: int) -> Axis:
         """Axis `n` at these lengths, with the crop before it: for SAME, half of what is cut, rounded down."""

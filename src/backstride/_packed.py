@@ -11,7 +11,8 @@ import numpy as np
 from backstride import _arguments, _native, _plan, _precision
 from backstride._arguments import Argument, Shape, Side, Window
 from backstride._backends import numpy as backend
-from backstride._geometry import Geometry, Layer
+from backstride._geometry import Axis, Flow, Geometry, Layer
+from backstride._stream import Stream
 
 
 def plan(
@@ -110,6 +111,7 @@ class Plan:
         self._sizes, self._dtype, self._bias, self._activation = sizes, sizes.dtype, bias, activation
         # By lengths alone; not of a method, which would keep the plan alive in a cycle.
         self._resolve = functools.lru_cache(maxsize=1024)(sizes.resolve)
+        self._part = functools.lru_cache(maxsize=1024)(sizes.part)
         self._packed = None
         if filters.size:
             self._packed = backend.packed(sizes.smallest(), filters, bias, *activation)
@@ -144,6 +146,32 @@ class Plan:
         else:
             backend.run(self._packed, sized, x, out)
         return out
+
+    def stream(self) -> Stream:
+        """A stream: takes one input of any length chunk by chunk, and gives the result's cells as soon as it can.
+
+        >>> import numpy as np, backstride
+        >>> p = backstride.plan(np.ones((3, 2, 2), np.float32), strides=2)
+        >>> stream = p.stream()
+        >>> parts = [stream(np.ones((1, length, 2), np.float32)) for length in (5, 1, 2)] + [stream.finish()]
+        >>> bool((np.concatenate(parts, 1) == p(np.ones((1, 8, 2), np.float32))).all())
+        True
+
+        Returns:
+            A new `Stream`. A plan may have many at once, in any threads.
+
+        Raises:
+            ValueError: the plan has more than one axis, or was given an `output_shape`.
+        """
+        return Stream(self)
+
+    def _run_part(self, x: np.ndarray, pad: int, out: np.ndarray) -> None:
+        """Computes neighbouring cells of a result of one axis: input cell i of `x` reaches `out` from
+        `i * stride - pad` on, and all that reach it are there."""
+        if self._packed is None or not x.size:
+            self._fill(out)
+        elif out.size:
+            backend.run(self._packed, self._part(x.shape, out.shape, pad), x, out)
 
     def _fill(self, out: np.ndarray) -> None:
         """Gives all cells the value of those that no tap reaches, where no tap or no input exists."""
@@ -205,10 +233,7 @@ class _Sizes(NamedTuple):
         source = _arguments.side(Argument("x", Shape(shape)), self.window)
         asked = self.output_shape if output_shape is None else output_shape
         if asked is None:
-            layer = self._layer()
-            choose = layer.lowest_output if self.shortest else layer.chosen_output
-            lengths = tuple(choose(n, length) for n, length in enumerate(source.lengths))
-            result = Side("result", source.batch, lengths, self.filters.value.shape[-2] * self.groups)
+            result = self._unasked(source)
         else:
             result = _arguments.target(Argument("output_shape", asked), source, self.filters, self.window, self.groups)
         geometry = _arguments.resolve(self.window, source, self.filters, result, self.groups)
@@ -222,6 +247,32 @@ class _Sizes(NamedTuple):
         """The core's plan at these sizes."""
         element = backend.element(self.dtype)
         return _plan.plan("output", geometry, element, self.precision, packed=True, algorithm=self.algorithm)
+
+    def _unasked(self, source: Side) -> Side:
+        """The result where none is asked."""
+        layer = self._layer()
+        choose = layer.lowest_output if self.shortest else layer.chosen_output
+        lengths = tuple(choose(n, length) for n, length in enumerate(source.lengths))
+        return Side("result", source.batch, lengths, self.filters.value.shape[-2] * self.groups)
+
+    def part(self, shape: tuple[int, ...], result: tuple[int, ...], pad: int) -> _native.Plan:
+        """The core's plan for a part of a result of one axis."""
+        kernel, out_channels, in_channels = self.filters.value.shape
+        (stride,), (dilation,), _, first, _ = self.window
+        input, output = (each[2 if first else 1] for each in (shape, result))
+        axis = Axis(input, kernel, output, stride, dilation, pad)
+        return self.sized(Geometry((axis,), shape[0], in_channels, out_channels * self.groups, self.groups, first))
+
+    def flow(self) -> Flow:
+        """The only axis, as its input arrives."""
+        return self._layer().flow(0, self.shortest)
+
+    def end(self, inputs: int) -> int:
+        """The length of the result of one axis for so many cells of input, if such an input is legal."""
+        source = Side("chunks", 1, (inputs,), self.filters.value.shape[-1])
+        result = self._unasked(source)
+        _arguments.resolve(self.window, source, self.filters, result, self.groups)
+        return result.lengths[0]
 
     def _layer(self) -> Layer:
         window = self.window
