@@ -8,7 +8,7 @@ bin = $(VENV)/bin
 pip = $(bin)/python -m pip --quiet --disable-pip-version-check
 sources = $(shell find src native -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint sanitize compare-tf bench clean
+.PHONY: demo test lint sanitize compare-tf bench bench-report clean
 
 demo: $(VENV)/installed
 	$(bin)/backstride demo --output demo-output $(ARGS) $(PHOTOS)
@@ -23,9 +23,13 @@ lint: $(VENV)/tools
 	$(bin)/mypy
 
 # Layers of published networks beside other libraries, and as shares of the FMA peak of the same run, results checked:
-# make bench ARGS="--quick --only dcgan"
+# make bench ARGS="--quick --only dcgan"; without --modes packed, eager and gradients. ARGS=--help lists the others.
 bench: .venv-bench/installed .venv-tf/installed
 	.venv-bench/bin/python benchmarks/compare.py --tensorflow-python .venv-tf/bin/python $(ARGS)
+
+# The tables and pictures of benchmark.json again, without measuring.
+bench-report: .venv-bench/installed
+	.venv-bench/bin/python benchmarks/report.py $(ARGS)
 
 .venv-bench/installed: requirements/bench.txt $(sources)
 	$(PYTHON) -m venv .venv-bench

@@ -1,227 +1,111 @@
 # SPDX-License-Identifier: Apache-2.0
 """backstride beside other libraries on the layers of published networks (workloads.toml).
 
-    make bench ARGS="--only dcgan pix2pix --threads 2"
+    make bench ARGS="--only dcgan pix2pix --threads 1 2"
 
 Each library runs in a process of its own, in its best layout, with the same number of threads; the processes take
 turns, call by call, so that what else the machine does hits all alike. Every result is compared with one in float64.
-Two tables: `packed`, where libraries that compile or pack a filter beforehand may do so, and `eager`, with a new filter
-in every call. Ratios are the best peer's median time over backstride's; the peak is that of float32 multiply-adds,
-measured beside each layer.
 
-Finished layers are kept in the JSON file, and a run that was stopped goes on where it was.
+    packed      libraries that compile or pack a filter beforehand may do so
+    eager       a new filter in every call
+    gradients   the layer and both its gradients, as training takes them
+    scaling     one layer, grown along one axis at a time; packed
+    overhead    a layer so small that what a call costs besides its work is seen
+
+Finished layers are kept in the JSON file, and a run that was stopped goes on where it was; a layer is measured again
+for another build of backstride, for libraries that it lacks, and where it was --quick and now is not. Markdown and
+pictures are written beside it, also by report.py without measuring.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import subprocess
+import hashlib
+import platform
 import sys
-import tempfile
-import time
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-import numpy as np
-from peers import PEERS
+from measure import measure
+from peers import PEERS, WITH_GRADIENTS
+from report import console, report
+from results import DTYPES, Entry, Results
 from rich.console import Console
 from rich.progress import Progress
-from rich.table import Table
-from workload import Workload, workloads
+from worker import Worker
+from workload import MODES, Task, tasks
 
 import backstride
 from backstride import _native
-from backstride._backends import numpy as core
-from backstride._geometry import Axis, Geometry
-
-HERE = Path(__file__).parent
-# Layers are timed for about so long in all, at least and at most so many times.
-SECONDS, FEWEST, MOST = 6.0, 7, 60
-# Libraries let their threads spin after a call; the next one should not compete with them.
-PAUSE = 0.02
-# Sums in float32 of as many terms as here differ by less than this from float64, relative to the largest result.
-TOLERANCE = 1e-4
 
 
-class Worker:
-    """A peer's process."""
-
-    def __init__(self, name: str, python: str, threads: int) -> None:
-        variables = {
-            "OMP_NUM_THREADS": str(threads),
-            "TF_CPP_MIN_LOG_LEVEL": "3",
-            "TF_NUM_INTRAOP_THREADS": str(threads),
-        }
-        variables["XLA_FLAGS"] = f"--xla_cpu_multi_thread_eigen=true intra_op_parallelism_threads={threads}"
-        self.name = name
-        self._process = subprocess.Popen(
-            [python, str(HERE / "peers.py"), name, str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            env=os.environ | variables,
-            text=True,
-        )
-        self.version = self._answer()["version"]
-
-    def ask(self, **order: Any) -> dict[str, Any]:
-        assert self._process.stdin
-        self._process.stdin.write(json.dumps(order) + "\n")
-        self._process.stdin.flush()
-        return self._answer()
-
-    def stop(self) -> None:
-        self._process.kill()
-
-    def _answer(self) -> dict[str, Any]:
-        assert self._process.stdout
-        line = self._process.stdout.readline()
-        return json.loads(line) if line else {"error": "the process ended", "version": "none"}
-
-
-def exact(work: Workload) -> np.ndarray:
-    """The result in float64."""
-    value, filter = (array.astype(np.float64) for array in work.arrays())
-    sizes = zip(work.size, work.kernel, work.output, work.stride, work.crop, strict=True)
-    axes = tuple(Axis(i, k, o, s, 1, before) for i, k, o, s, (before, _) in sizes)
-    return core.derivative("output", Geometry(axes, work.batch, *work.channels, work.groups), value, filter)
-
-
-def measure(work: Workload, packed: bool, workers: list[Worker], quick: bool) -> dict[str, Any]:
-    """Each peer's times and its largest difference from float64, relative to the largest result."""
-    want = exact(work)
-    peers: dict[str, dict[str, Any]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for worker in workers:
-            file = Path(folder) / f"{worker.name}.npy"
-            answer = worker.ask(prepare=work.name, packed=packed, result=str(file))
-            if "error" not in answer:
-                result = np.load(file)
-                if result.shape != want.shape:
-                    answer = {"error": f"shape {result.shape}, not {want.shape}"}
-                else:
-                    difference = float(abs(result - want).max() / abs(want).max())
-                    answer = {"difference": difference}
-                    if not difference < TOLERANCE:
-                        answer["error"] = f"wrong by {difference:.1e}"
-            peers[worker.name] = answer | {"version": worker.version}
-    able = [worker for worker in workers if "error" not in peers[worker.name]]
-    times: dict[str, list[float]] = {worker.name: [] for worker in able}
-    began, rounds = time.perf_counter(), 0
-    while rounds < (3 if quick else FEWEST) or (not quick and time.perf_counter() - began < SECONDS and rounds < MOST):
-        for worker in able:
-            time.sleep(PAUSE)
-            times[worker.name] += worker.ask(time=2)["seconds"][1:]  # the first warms up the caches
-        rounds += 1
-    for name, seconds in times.items():
-        peers[name]["ms"] = 1e3 * median(seconds)
-        peers[name]["spread"] = [1e3 * float(np.quantile(seconds, q)) for q in (0.1, 0.9)]
-    return {"peers": peers, "operations": work.operations, "peak": _native.fma_peak()}
-
-
-def ratio(found: dict[str, Any]) -> float | None:
-    """The best peer's time over ours."""
-    others = [peer["ms"] for name, peer in found["peers"].items() if name != "backstride" and "ms" in peer]
-    ours = found["peers"]["backstride"].get("ms")
-    return min(others) / ours if ours and others else None
-
-
-def geometric_mean(values: list[float]) -> float:
-    return float(np.exp(np.mean(np.log(values))))
-
-
-def table(mode: str, found: dict[str, Any]) -> Table:
-    names = [name for name in PEERS if any(name in entry["peers"] for entry in found.values())]
-    result = Table("layer", *names, "ratio", "of peak", title=f"{mode}: ms, median", caption=caption(found))
-    for layer, entry in found.items():
-        times = milliseconds(entry, names)
-        ours, best = entry["peers"]["backstride"].get("ms"), ratio(entry)
-        share = f"{entry['operations'] / (ours / 1e3) / entry['peak']:.0%}" if ours else "-"
-        result.add_row(layer, *times, f"{best:.2f}" if best else "-", share)
-    return result
-
-
-def milliseconds(entry: dict[str, Any], names: list[str]) -> list[str]:
-    """The median times of these peers."""
-    times = (entry["peers"].get(name, {}).get("ms") for name in names)
-    return ["-" if time is None else f"{time:.3g}" for time in times]
-
-
-def caption(found: dict[str, Any]) -> str:
-    ratios = [value for entry in found.values() if (value := ratio(entry))]
-    return f"geometric mean of {len(ratios)} ratios: {geometric_mean(ratios):.2f}" if ratios else "no ratios"
-
-
-def markdown(everything: dict[str, dict[str, Any]]) -> str:
-    """The tables of all modes, with the versions."""
-    lines = []
-    for mode, found in everything.items():
-        names = [name for name in PEERS if any(name in entry["peers"] for entry in found.values())]
-        versions = {name: entry["peers"][name]["version"] for entry in found.values() for name in entry["peers"]}
-        lines += [f"## {mode}", "", "| layer | " + " | ".join(f"{n} {versions[n]}" for n in names) + " | ratio |"]
-        lines += ["|---" * (len(names) + 2) + "|"]
-        for layer, entry in found.items():
-            cells = [
-                f"{entry['peers'].get(name, {}).get('ms', float('nan')):.3g}".replace("nan", "-") for name in names
-            ]
-            best = ratio(entry)
-            lines.append(f"| {layer} | {' | '.join(cells)} | {f'{best:.2f}' if best else '-'} |")
-        lines += ["", caption(found), ""]
-    return "\n".join(lines)
-
-
-def write(path: Path, text: str) -> None:
-    """All of it or nothing."""
-    temporary = path.with_suffix(".part")
-    temporary.write_text(text)
-    temporary.replace(path)
-
-
-def main() -> None:
+def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], metavar="PART", help="layers whose names hold one of these")
     parser.add_argument("--quick", action="store_true", help="three rounds of each layer")
-    parser.add_argument("--threads", type=int, default=backstride.get_num_threads())
-    parser.add_argument("--modes", nargs="+", default=["packed", "eager"], choices=["packed", "eager"])
+    parser.add_argument("--threads", type=int, nargs="+", default=[backstride.get_num_threads()])
+    parser.add_argument("--dtype", nargs="+", default=["float32"], choices=DTYPES)
+    parser.add_argument("--modes", nargs="+", default=["packed", "eager", "gradients"], choices=MODES)
     parser.add_argument("--peers", nargs="+", default=list(PEERS), choices=list(PEERS))
+    parser.add_argument("--patience", type=float, default=120, help="seconds after which a library has hung")
     parser.add_argument("--tensorflow-python", default=sys.executable, help="the interpreter that has TensorFlow")
     parser.add_argument("--output", type=Path, default=Path("benchmark.json"))
     options = parser.parse_args()
-    backstride.set_num_threads(options.threads)
-
-    everything = json.loads(options.output.read_text()) if options.output.exists() else {}
-    chosen = workloads(options.only)
-    if not chosen:
+    options.peers = ["backstride", *(name for name in options.peers if name != "backstride")]
+    options.tasks = tasks(options.modes, options.only)
+    if not options.tasks:
         parser.error(f"no layer's name holds one of {options.only}")
+    return options
+
+
+def run(options: argparse.Namespace, results: Results, shown: Console) -> None:
+    """Measures what `results` lacks."""
+    build = hashlib.sha256(Path(_native.__file__).read_bytes()).hexdigest()[:12]
     python = {"tensorflow": options.tensorflow_python}
-    names = ["backstride", *(name for name in options.peers if name != "backstride")]
-    workers = [Worker(name, python.get(name, sys.executable), options.threads) for name in names]
-    console = Console(width=150)
-    try:
-        with Progress(console=console, transient=True) as progress:
-            bar = progress.add_task("", total=len(options.modes) * len(chosen))
-            for mode in options.modes:
-                found = everything.setdefault(mode, {})
-                for work in chosen:
-                    progress.update(bar, description=f"{mode} {work.name}")
-                    if work.name not in found:
-                        found[work.name] = measure(work, mode == "packed", workers, options.quick)
-                        write(options.output, json.dumps(everything, indent=1))
+    settings = [(threads, dtype) for threads in options.threads for dtype in options.dtype]
+    with Progress(console=shown, transient=True) as progress:
+        bar = progress.add_task("", total=len(settings) * len(options.tasks))
+        for threads, dtype in settings:
+            workers = [
+                Worker(name, python.get(name, sys.executable), threads, dtype, options.patience)
+                for name in options.peers
+            ]
+            about = {"dtype": dtype, "threads": threads, "build": build, "quick": options.quick, "machine": machine()}
+            try:
+                for task in options.tasks:
+                    progress.update(bar, description=f"{task.mode} {dtype} x{threads} {task.work.name}")
+                    old = results.find(task.mode, dtype, threads, task.work.name)
+                    if not old or not still_good(old, task, about, options.peers):
+                        results.add({"mode": task.mode} | about | measure(task, dtype, workers, options.quick))
                     progress.advance(bar)
-    finally:
-        for worker in workers:
-            worker.stop()
-    for mode in options.modes:
-        shown = {work.name: everything[mode][work.name] for work in chosen}
-        console.print(table(mode, shown))
-        for layer, entry in shown.items():
-            for name, peer in entry["peers"].items():
-                if "error" in peer:
-                    console.print(f"{layer}, {name}: {peer['error']}", highlight=False)
-    write(options.output.with_suffix(".md"), markdown(everything))
+            finally:
+                for worker in workers:
+                    worker.stop()
+
+
+def still_good(old: Entry, task: Task, about: Entry, names: list[str]) -> bool:
+    """Whether a layer that was measured need not be again."""
+    wanted = {name for name in names if task.how != "gradients" or name in WITH_GRADIENTS}
+    same = all(old[key] == about[key] for key in ("build", "machine"))
+    return same and wanted <= set(old["peers"]) and (about["quick"] or not old["quick"])
+
+
+def machine() -> str:
+    """The processor's name."""
+    for line in Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []:
+        if line.startswith("model name"):
+            return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def main() -> None:
+    options = arguments()
+    results, shown = Results(options.output), console()
+    try:
+        run(options, results, shown)
+    except KeyboardInterrupt:
+        shown.print(f"stopped; the same command goes on where it was, in {options.output}")
+        sys.exit(130)
+    report(results, shown)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The layers of workloads.toml: sizes, crops and inputs."""
+"""What is measured: the layers of workloads.toml, one layer grown along each axis, a tiny one; and their inputs."""
 
 from __future__ import annotations
 
 import tomllib
-from dataclasses import dataclass
-from math import prod
+from dataclasses import dataclass, replace
+from math import ceil, prod
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 FILE = Path(__file__).parent / "workloads.toml"
+MODES = ("packed", "eager", "gradients", "scaling", "overhead")
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,13 @@ class Workload:
     stride: tuple[int, ...]
     padding: str = "SAME"
     groups: int = 1
+    kernels: bool = False
+
+    @classmethod
+    def read(cls, entry: dict[str, Any]) -> Workload:
+        """From TOML or JSON, which have lists."""
+        lists = {key: tuple(item) for key, item in entry.items() if isinstance(item, list)}
+        return cls(**(entry | lists))
 
     @property
     def rank(self) -> int:
@@ -36,6 +45,11 @@ class Workload:
         """The lengths of the result."""
         extra = [max(k - s, 0) * (self.padding == "VALID") for k, s in zip(self.kernel, self.stride, strict=True)]
         return tuple(i * s + e for i, s, e in zip(self.size, self.stride, extra, strict=True))
+
+    @property
+    def filter(self) -> tuple[int, ...]:
+        """The shape of the filter."""
+        return *self.kernel, self.channels[1] // self.groups, self.channels[0]
 
     @property
     def crop(self) -> list[tuple[int, int]]:
@@ -52,21 +66,68 @@ class Workload:
         """Multiplications and additions of the plain definition, also where the result is cropped."""
         return 2 * self.batch * prod(self.size) * prod(self.kernel) * prod(self.channels) // self.groups
 
-    def arrays(self) -> tuple[np.ndarray, np.ndarray]:
-        """The input and the filter: normal, so that the result is of the order of 1; always the same."""
+    @property
+    def taps(self) -> int:
+        """How many taps reach one cell of the result, at most."""
+        return prod(ceil(k / s) for k, s in zip(self.kernel, self.stride, strict=True))
+
+    def arrays(self, dtype: str) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Input, filter and cotangent: normal, so that the result is of the order of 1; always the same."""
         random = np.random.default_rng(len(self.name))
-        inputs, outputs = self.channels
-        value = random.standard_normal((self.batch, *self.size, inputs), np.float32)
-        terms = prod(self.kernel) * inputs / self.groups / prod(self.stride)
-        shape = (*self.kernel, outputs // self.groups, inputs)
-        return value, random.standard_normal(shape, np.float32) / np.float32(terms**0.5)
+        scale = np.float32((prod(self.kernel) * self.channels[0] / self.groups / prod(self.stride)) ** 0.5)
+        value = random.standard_normal((self.batch, *self.size, self.channels[0]), np.float32)
+        filter = random.standard_normal(self.filter, np.float32) / scale
+        cotangent = random.standard_normal((self.batch, *self.output, self.channels[1]), np.float32)
+        kind = number_type(dtype)
+        return value.astype(kind), filter.astype(kind), cotangent.astype(kind)
 
 
-def workloads(parts: list[str]) -> list[Workload]:
+def number_type(dtype: str) -> np.dtype:
+    if dtype == "bfloat16":
+        import ml_dtypes
+
+        dtype = ml_dtypes.bfloat16
+    return np.dtype(dtype)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One line of a table. `how` is what the peers are asked for: 'packed', 'eager' or 'gradients'."""
+
+    mode: str
+    how: str
+    work: Workload
+
+
+def tasks(modes: list[str], parts: list[str]) -> list[Task]:
     """Those whose names hold one of `parts`, or all."""
     found = []
-    for name, entry in tomllib.loads(FILE.read_text()).items():
-        if not parts or any(part in name for part in parts):
-            entry = {key: tuple(item) if isinstance(item, list) else item for key, item in entry.items()}
-            found.append(Workload(name=name, **entry))
-    return found
+    for mode in modes:
+        if mode == "scaling":
+            found += [Task(mode, "packed", work) for work in grown()]
+        elif mode == "overhead":
+            found += [Task(mode, how, replace(TINY, name=f"4x4x8, {how}")) for how in ("packed", "eager")]
+        else:
+            found += [Task(mode, mode, work) for work in published()]
+    return [task for task in found if not parts or any(part in task.work.name for part in parts)]
+
+
+def published() -> list[Workload]:
+    return [Workload.read({"name": name} | entry) for name, entry in tomllib.loads(FILE.read_text()).items()]
+
+
+TINY = Workload("4x4x8", "what a call costs besides its work", 1, (4, 4), (8, 8), (4, 4), (2, 2))
+MIDDLE = Workload("", "one layer, grown", 4, (16, 16), (16, 16), (4, 4), (2, 2), "VALID")
+
+
+def grown() -> list[Workload]:
+    """`MIDDLE` with one axis at a time over two decades. VALID, so that a large kernel is not mostly cropped."""
+    found = []
+    for n in (2**power for power in range(8)):
+        found += [
+            replace(MIDDLE, name=f"batch {n}", batch=n),
+            replace(MIDDLE, name=f"side {2 * n}", size=(2 * n, 2 * n)),
+            replace(MIDDLE, name=f"channels {2 * n}", channels=(2 * n, 2 * n)),
+            replace(MIDDLE, name=f"kernel {n}", kernel=(n, n)),
+        ]
+    return sorted(found, key=lambda work: work.name.split()[0])
