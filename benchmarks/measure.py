@@ -17,7 +17,7 @@ from peers.backstride import geometry
 from worker import Worker
 from workload import Task, Workload
 
-from backstride import _ops
+from backstride import _ops, precision
 
 # Layers are timed for about so long in all, at least and at most so many rounds; `--quick` takes QUICK rounds.
 SECONDS, FEWEST, MOST, QUICK = 6.0, 7, 60, 3
@@ -92,10 +92,11 @@ def exact(work: Workload, how: str, dtype: str) -> list[np.ndarray]:
     """
     value, filter, cotangent = (array.astype(np.float64) for array in work.arrays(dtype))
     sized = geometry(work)
-    found = [_ops.derivative("output", sized, value, filter)]
-    if how == "gradients":
-        found.append(_ops.derivative("input", sized, filter, cotangent))
-        found.append(_ops.derivative("filter", sized, value, cotangent))
+    with precision("strict"):
+        found = [_ops.derivative("output", sized, value, filter)]
+        if how == "gradients":
+            found.append(_ops.derivative("input", sized, filter, cotangent))
+            found.append(_ops.derivative("filter", sized, value, cotangent))
     return found
 
 

@@ -14,6 +14,9 @@ constexpr Index kBlockBytes = 256 << 10;
 constexpr Index kFewestPositions = 64, kMostPositions = 4096;
 // All phases of a position are in one block, unless there are so many that it would be large only for that.
 constexpr Index kMostCells = 1 << 16;
+// A filter that is used for so few positions, in so many panels at least, is packed panel by panel as they are used.
+// With more, blocks of positions that share a filter packed beforehand use the caches better.
+constexpr Index kFewPositions = 1024, kEnoughPanels = 8;
 // Enough tasks to keep a few threads busy to the end when one of them is disturbed.
 constexpr Index kEnoughTasks = 32;
 // Multiply-adds between two looks at whether the caller wants to stop: some 20 ms of the slowest kernel.
@@ -87,11 +90,12 @@ template <class T> class Gather {
         for (const Axis &axis : plan_.geometry.axes)
             source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
         const Index bytes = (plan_.channelwise ? columns_ : depth_) * source_cells * Index{sizeof(T)};
-        Index positions = std::clamp(kBlockBytes / bytes, kFewestPositions, kMostPositions);
+        Index positions =
+            filter_.packed() ? std::clamp(kBlockBytes / bytes, kFewestPositions, kMostPositions) : kFewPositions;
         cut(positions);
-        while (positions > kFewestPositions && blocks() * groups_ * panels_ < kEnoughTasks)
+        while (filter_.packed() && positions > kFewestPositions && blocks() * groups_ * panels_ < kEnoughTasks)
             cut(positions /= 2);
-        panel_shares_ = std::min(panels_, ceil_div(kEnoughTasks, blocks() * groups_));
+        panel_shares_ = std::min(panels_, filter_.packed() ? ceil_div(kEnoughTasks, blocks() * groups_) : panels_);
     }
 
     /// Blocks of about so many positions per phase: whole rows first, then whole planes, then images.
@@ -133,13 +137,25 @@ template <class T> class Gather {
                 if ((run.target - box[i + 1].first) % step[i] == 0)
                     runs[i].push_back(run);
             });
+        if (filter_.packed()) {
+            compute(box, runs, group, panels, nullptr);
+            return;
+        }
+        // One panel at a time, which serves all regions while it is in the cache.
+        const Buffer<T> room(filter_.panel_size());
+        for (Index panel = panels.first; panel < panels.last; ++panel)
+            compute(box, runs, group, {panel, panel + 1}, filter_.panel(group, panel, room.get()));
+    }
+
+    /// The weights are those of the only panel, or null where the filter is packed.
+    void compute(const Box &box, const std::vector<Run> (&runs)[3], Index group, Range panels, const T *weights) const {
         Region region;
         for (const Run &d : runs[0])
             for (const Run &h : runs[1])
                 for (const Run &w : runs[2]) {
                     fill(region, box[0], {d, h, w}, group);
                     for (Index panel = panels.first; panel < panels.last; ++panel)
-                        if (!multiply(region, group, panel))
+                        if (!multiply(region, group, panel, weights ? weights : filter_.panel(group, panel, nullptr)))
                             return;
                 }
     }
@@ -191,7 +207,7 @@ template <class T> class Gather {
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
     /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
-    bool multiply(const Region &region, Index group, Index panel) const {
+    bool multiply(const Region &region, Index group, Index panel, const T *weights) const {
         const auto [along, others] = along_longest(region.count);
 
         const Index first = panel * plan_.kernel->columns;
@@ -200,7 +216,7 @@ template <class T> class Gather {
         Tile<T> tile{};
         tile.a_row = region.source_step[along];
         tile.a_step = 1;
-        tile.b = filter_.panel(group, panel);
+        tile.b = weights;
         tile.b_step = columns;
         tile.b_segment = depth_ * columns;
         tile.segments = region.rows.data();
@@ -211,7 +227,7 @@ template <class T> class Gather {
         tile.depth = depth_;
         tile.columns = static_cast<int>(columns);
 
-        const Index next = taps() * tile.b_segment; // the next panel
+        const Index next = filter_.packed() ? taps() * tile.b_segment : 0; // the next panel
         const Index pieces = ceil_div(region.count[along], kernel.rows);
         const Index line = region.count[along] * tile.count * tile.taps * depth_ * columns;
         Index done = 0;
@@ -278,9 +294,18 @@ template <class T> class Gather {
 
 } // namespace
 
-template <class T> PackedFilter<T> pack_panels(const Plan &plan, const View &filter, Poll poll) {
+template <class T> PackedFilter<T> panels(const Plan &plan, const View &filter) {
     const int depth_axis = plan.wrt == Operand::output && !plan.channelwise ? 4 : 3;
-    return PackedFilter<T>(filter, plan.element, products(plan), depth_axis, plan.kernel->columns, plan.isa, poll);
+    return PackedFilter<T>(filter, plan.element, products(plan), depth_axis, plan.kernel->columns, plan.isa);
+}
+
+bool panels_are_used_once(const Plan &plan) {
+    const Geometry &geometry = plan.geometry;
+    Index positions = geometry.batch;
+    for (const Axis &axis : geometry.axes)
+        positions *= plan.wrt == Operand::output ? ceil_div(axis.output, axis.stride) : axis.input;
+    const Index channels = plan.wrt == Operand::output ? geometry.out_channels : geometry.in_channels;
+    return !plan.channelwise && positions <= kFewPositions && channels >= kEnoughPanels * plan.kernel->columns;
 }
 
 template <class T>
@@ -296,7 +321,7 @@ void gather_cells(const Plan &plan, const View &source, const PackedFilter<T> &f
 }
 
 #define INSTANTIATE(T)                                                                                                 \
-    template PackedFilter<T> pack_panels(const Plan &, const View &, Poll);                                            \
+    template PackedFilter<T> panels(const Plan &, const View &);                                                       \
     template void gather_cells(const Plan &, const View &, const PackedFilter<T> &, const Epilogue<T> &, const View &, \
                                const std::vector<Cells> &, Poll);                                                      \
     template void gather(const Plan &, const View &, const PackedFilter<T> &, const Epilogue<T> &, const View &, Poll);

@@ -8,8 +8,11 @@
 
 namespace backstride {
 
-/// The filter as `gather` reads it, for all plans that differ from this one in batch and lengths alone.
-template <class T> PackedFilter<T> pack_panels(const Plan &plan, const View &filter, Poll poll);
+/// The filter as `gather` reads it, not packed yet, for all plans that differ from this one in batch and lengths alone.
+template <class T> PackedFilter<T> panels(const Plan &plan, const View &filter);
+
+/// Whether each panel is used so little that a filter which is not packed is best packed in passing.
+bool panels_are_used_once(const Plan &plan);
 
 /// `source` is the operand that is neither the filter nor the result. T is the type of the sums.
 template <class T>

@@ -49,34 +49,46 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Poll
 }
 
 template <class T>
-PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Isa isa,
-                              Poll poll)
-    : groups_(groups), taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
+PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Isa isa)
+    : filter_(filter), element_(element), depth_axis_(depth_axis), isa_(isa), groups_(groups),
+      taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
       depth_(depth_axis == 4 ? filter.shape[4] / groups : filter.shape[3]),
-      columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), width_(width),
-      data_(groups * taps_ * depth_ * columns_) {
-    const Index depth_stride = filter.stride[depth_axis], column_stride = filter.stride[7 - depth_axis];
-    const Index group_stride = filter.shape[4] / groups * filter.stride[4];
-    const Index panels = (columns_ + width - 1) / width;
-    visit_as<T>(element, filter.data, [&](const auto *data) {
-        parallel_for(
-            groups * panels * taps_,
-            [&](Index task) {
-                const Index tap = task % taps_, index = task / taps_ % panels, group = task / taps_ / panels;
-                const Index w = tap % filter.shape[2], h = tap / filter.shape[2] % filter.shape[1];
-                const Index d = tap / filter.shape[2] / filter.shape[1];
-                const Index columns = std::min(width, columns_ - index * width);
-                const auto *from = data + d * filter.stride[0] + h * filter.stride[1] + w * filter.stride[2] +
-                                   group * group_stride + index * width * column_stride;
-                T *to = data_.get() + (group * columns_ + index * width) * taps_ * depth_ + tap * depth_ * columns;
-                if constexpr (std::is_floating_point_v<T> && std::is_same_v<decltype(from), const T *>)
-                    if (depth_stride == 1) {
-                        stripe_functions<T>(isa).transpose(from, column_stride, columns, depth_, to, columns);
-                        return;
-                    }
-                copy_matrix(from, depth_stride, column_stride, depth_, columns, to, columns);
-            },
-            poll);
+      columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), width_(width) {}
+
+template <class T> void PackedFilter<T>::pack(Poll poll) {
+    data_.emplace(groups_ * taps_ * depth_ * columns_);
+    const Index panels = (columns_ + width_ - 1) / width_;
+    parallel_for(
+        groups_ * panels * taps_,
+        [&](Index task) {
+            const Index tap = task % taps_, index = task / taps_ % panels, group = task / taps_ / panels;
+            pack_tap(group, index, tap, const_cast<T *>(panel(group, index, nullptr)));
+        },
+        poll);
+}
+
+template <class T> const T *PackedFilter<T>::panel(Index group, Index index, T *room) const {
+    if (data_)
+        return data_->get() + (group * columns_ + index * width_) * taps_ * depth_;
+    for (Index tap = 0; tap < taps_; ++tap)
+        pack_tap(group, index, tap, room);
+    return room;
+}
+
+template <class T> void PackedFilter<T>::pack_tap(Index group, Index index, Index tap, T *panel) const {
+    const Index depth_stride = filter_.stride[depth_axis_], column_stride = filter_.stride[7 - depth_axis_];
+    const Index w = tap % filter_.shape[2], h = tap / filter_.shape[2] % filter_.shape[1];
+    const Index d = tap / filter_.shape[2] / filter_.shape[1];
+    T *to = panel + tap * depth_ * columns(index);
+    visit_as<T>(element_, filter_.data, [&](const auto *data) {
+        const auto *from = data + d * filter_.stride[0] + h * filter_.stride[1] + w * filter_.stride[2] +
+                           group * (filter_.shape[4] / groups_) * filter_.stride[4] + index * width_ * column_stride;
+        if constexpr (std::is_floating_point_v<T> && std::is_same_v<decltype(from), const T *>)
+            if (depth_stride == 1) {
+                stripe_functions<T>(isa_).transpose(from, column_stride, columns(index), depth_, to, columns(index));
+                return;
+            }
+        copy_matrix(from, depth_stride, column_stride, depth_, columns(index), to, columns(index));
     });
 }
 

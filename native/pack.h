@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <optional>
 #include <type_traits>
 
 #include "cpu.h"
@@ -36,16 +37,28 @@ template <class T> class Readable {
 template <class T> class PackedFilter {
   public:
     /// k runs along `depth_axis` and n along the other of the filter's last two axes (3 or 4); groups divide axis 4.
-    PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Isa isa, Poll poll);
+    PackedFilter(const View &filter, Element element, Index groups, int depth_axis, Index width, Isa isa);
 
-    const T *panel(Index group, Index index) const {
-        return data_.get() + (group * columns_ + index * width_) * taps_ * depth_;
-    }
-    Index bytes() const { return groups_ * taps_ * depth_ * columns_ * Index{sizeof(T)}; }
+    /// Packs all of it, in memory of its own.
+    void pack(Poll poll);
+    bool packed() const { return data_.has_value(); }
+
+    /// A panel. One that is not packed is packed now, into `room` for as many elements as a panel has; the filter must
+    /// still exist.
+    const T *panel(Index group, Index index, T *room) const;
+    Index panel_size() const { return width_ * taps_ * depth_; }
+    Index bytes() const { return data_ ? groups_ * taps_ * depth_ * columns_ * Index{sizeof(T)} : 0; }
 
   private:
+    void pack_tap(Index group, Index index, Index tap, T *panel) const;
+    Index columns(Index index) const { return std::min(width_, columns_ - index * width_); }
+
+    View filter_;
+    Element element_;
+    int depth_axis_;
+    Isa isa_;
     Index groups_, taps_, depth_, columns_, width_;
-    Buffer<T> data_;
+    std::optional<Buffer<T>> data_;
 };
 
 /// to[r * to_row + c] = from[r * row + c * column]. In blocks, so that a transposition uses each cache line it touches

@@ -36,7 +36,9 @@ Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll pol
         }
     }
     if (any_sizes || (!stripes_ && !points_))
-        panels_.emplace(pack_panels<T>(plan, filter, poll));
+        panels_.emplace(panels<T>(plan, filter));
+    if (panels_ && (any_sizes || !panels_are_used_once(plan)))
+        panels_->pack(poll);
 }
 
 template <class T> Algorithm Packed<T>::algorithm(const Plan &plan) const {
@@ -53,11 +55,11 @@ template <class T> void Packed<T>::run(const Plan &plan, const View &source, con
             const std::vector<Cells> rest = winograd<T>(plan, source, *points_, epilogue, target, poll);
             if (rest.empty())
                 return;
-            std::optional<PackedFilter<T>> late;
-            if (!panels_)
-                late.emplace(pack_panels<T>(plan, filter_, poll));
-            gather_cells<T>(plan, source, late ? *late : *panels_, epilogue, target, rest, poll);
-            return;
+            if (panels_)
+                return gather_cells<T>(plan, source, *panels_, epilogue, target, rest, poll);
+            PackedFilter<T> late = panels<T>(plan, filter_);
+            late.pack(poll);
+            return gather_cells<T>(plan, source, late, epilogue, target, rest, poll);
         }
     }
     gather<T>(plan, source, *panels_, epilogue, target, poll);

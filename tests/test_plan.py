@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 import threading
 import weakref
 from collections.abc import Callable
@@ -433,15 +434,43 @@ def test_repr_says_what_will_run() -> None:
     )
     geometry = cases.case("", *[cases.same(4, 5, 2, 8)] * 2, channels=(2, 3)).geometry
     tile = sized_plan("output", geometry, "float32", "strict", algorithm="tiles")
-    assert repr(p) == (
+    said, time = repr(p).split(" bytes packed, ")
+    assert said == (
         "<Plan filters=(5, 5, 3, 16) float32 strides=(2, 2) padding='SAME' data_format='NHWC' dilations=(2, 1) bias "
-        f"activation=('leaky_relu', 0.1): {tile.kernel} or f32_lanes_{_native.isa()}, 9600 bytes packed>"
+        f"activation=('leaky_relu', 0.1) precision='default': {tile.kernel} or f32_lanes_{_native.isa()}, 9600"
     )
-    p = backstride.plan(np.ones((5, 1, 2), np.int8), 3, "valid", groups=2, output_shape=[20], data_format="NCW")
-    assert repr(p) == (
-        "<Plan filters=(5, 1, 2) int8 strides=(3,) padding='VALID' data_format='NCW' groups=2 output_shape=(20,): "
-        "u32_4x8_portable, 40 bytes packed>"
+    assert re.fullmatch(r"[0-9.e+]+ ns a thread for a pixel of large inputs>", time)
+    p = backstride.plan(
+        np.ones((5, 1, 2), np.int8), 3, "valid", groups=2, output_shape=[20], data_format="NCW", algorithm="tiles"
     )
+    assert repr(p).startswith(
+        "<Plan filters=(5, 1, 2) int8 strides=(3,) padding='VALID' data_format='NCW' groups=2 output_shape=(20,) "
+        "precision='default' algorithm='tiles': u32_4x8_portable, 40 bytes packed, "
+    )
+    p = backstride.plan(np.ones((0, 1, 2), np.float32), precision="strict")
+    assert repr(p).endswith(" precision='strict': nothing to compute>")
+
+
+def test_explain_says_what_it_would_cost(capsys: pytest.CaptureFixture[str]) -> None:
+    p = backstride.plan(reals((4, 4, 64, 64)), 2)
+    p.explain((1, 32, 32, 64))
+    head, *rows = capsys.readouterr().out.splitlines()
+    threads = backstride.get_num_threads()
+    assert head.startswith(f"(1, 32, 32, 64) to (1, 64, 64, 64), {threads} threads, precision 'default', ")
+    assert [row.split()[0] for row in rows] == ["tiles", "winograd4"]
+    times = {row.split()[0]: float(row.split()[1]) for row in rows}
+    (taken,) = (row.split()[0] for row in rows if row.endswith(" ms  taken"))
+    assert times[taken] == min(times.values())
+    p.explain()
+    assert capsys.readouterr().out.startswith("(16, 96, 96, 64) to (16, 192, 192, 64), ")
+    backstride.plan(reals((4, 3, 64)), 2, data_format="NCW").explain([2, 64, 50])
+    assert capsys.readouterr().out.startswith("(2, 64, 50) to (2, 3, 100), ")
+    p.explain((0, 32, 32, 64))
+    assert capsys.readouterr().out.endswith("nothing to compute\n")
+    with pytest.raises(ValueError, match="64"):
+        p.explain((1, 32, 32, 63))
+    with pytest.raises(TypeError, match="`shape`"):
+        p.explain("large")
 
 
 # Messages

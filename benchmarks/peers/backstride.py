@@ -5,7 +5,7 @@ import numpy as np
 from workload import Workload
 
 import backstride
-from backstride import _native, _ops, _plan
+from backstride import _native, _ops, _plan, _precision
 from backstride._backends import numpy as core
 from backstride._geometry import Axis, Geometry, Operand
 from peers import Make, Peer, Run
@@ -34,7 +34,7 @@ class Backstride(Peer):
 
     def forward(self, work: Workload, x: np.ndarray, packed: bool) -> Make:
         sized = geometry(work)
-        self.algorithm = self._kernel("output", sized)
+        self.algorithm = self._kernel("output", sized, packed)
         if packed:
             return lambda filter: self._planned(work, x, filter)
         if work.groups > 1:  # which no documented function has
@@ -69,5 +69,5 @@ class Backstride(Peer):
         self.algorithm = sized.kernel
         return lambda: plan(x)
 
-    def _kernel(self, wrt: Operand, sized: Geometry) -> str:
-        return _plan.plan(wrt, sized, core.element(np.dtype(self.dtype)), "").kernel
+    def _kernel(self, wrt: Operand, sized: Geometry, packed: bool = False) -> str:
+        return _plan.plan(wrt, sized, core.element(np.dtype(self.dtype)), _precision.current(), packed).kernel

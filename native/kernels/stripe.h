@@ -33,7 +33,7 @@ template <class V, int Streams, int Vectors> struct Lanes {
         for (int n = 0; n < Streams; ++n)
 #pragma GCC unroll 8
             for (int v = 0; v < Vectors; ++v)
-                V::store(stripe.c + n * stripe.c_row + v * V::kWidth, sums[n][v]);
+                V::store(stripe.c + n * stripe.c_row + v * V::kWidth, V::add(Register{}, sums[n][v]));
     }
 
   private:

@@ -106,7 +106,9 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
 #pragma GCC unroll 4
             for (int v = 0; v < Vectors; ++v) {
                 T *c = tile.c + row * tile.c_row + v * V::kWidth;
-                store<V, Partial>(c, Add ? V::add(load<V, Partial>(c, lanes[v]), sum[row][v]) : sum[row][v], lanes[v]);
+                // Adding +0 makes that of a sum that underflowed to -0, as zeros beyond the edges do in lanes.
+                const Register before = Add ? load<V, Partial>(c, lanes[v]) : Register{};
+                store<V, Partial>(c, V::add(before, sum[row][v]), lanes[v]);
             }
     }
 };
@@ -141,7 +143,7 @@ template <class V, int Rows, int Vectors, bool Partial> struct Channels {
         for (int row = 0; row < Rows; ++row)
 #pragma GCC unroll 4
             for (int v = 0; v < Vectors; ++v)
-                store<V, Partial>(tile.c + row * tile.c_row + v * V::kWidth, sum[row][v], lanes[v]);
+                store<V, Partial>(tile.c + row * tile.c_row + v * V::kWidth, V::add(Register{}, sum[row][v]), lanes[v]);
     }
 };
 

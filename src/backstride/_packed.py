@@ -12,7 +12,11 @@ from backstride import _arguments, _native, _plan, _precision
 from backstride._arguments import Argument, Shape, Side, Window
 from backstride._backends import numpy as backend
 from backstride._geometry import Axis, Flow, Geometry, Layer
+from backstride._settings import get_num_threads
 from backstride._stream import Stream
+
+# The sizes for which `repr` and `explain` state times where none are given.
+_IMAGES, _LENGTH = 16, 96
 
 
 def plan(
@@ -201,9 +205,53 @@ class Plan:
             given.append("bias")
         if self._activation[0] != "none":
             given.append(f"activation={_spelled(self._activation)!r}")
+        given.append(f"precision={sizes.precision!r}")
+        if sizes.algorithm:
+            given.append(f"algorithm={sizes.algorithm!r}")
         if self._packed is None:
             return f"<Plan {' '.join(given)}: nothing to compute>"
-        return f"<Plan {' '.join(given)}: {' or '.join(self._packed.kernels)}, {self._packed.bytes} bytes packed>"
+        large = sizes.square(_IMAGES, _LENGTH)
+        pixels = _IMAGES * _LENGTH ** len(sizes.window.stride)
+        return (
+            f"<Plan {' '.join(given)}: {' or '.join(self._packed.kernels)}, {self._packed.bytes} bytes packed, "
+            f"{dict(large.costs())[large.algorithm] / pixels:.3g} ns a thread for a pixel of large inputs>"
+        )
+
+    def explain(self, shape: Any = None) -> None:
+        """Prints what the cost model expects of each algorithm, and which one is taken.
+
+        Times are those of the machine that the model was measured on, divided by the threads of this one; the choice
+        depends on nothing but shapes, dtype, precision and instruction set.
+
+        >>> import numpy as np, backstride
+        >>> backstride.plan(np.ones((4, 4, 64, 256), np.float32), strides=2).explain((1, 64, 64, 256))  # doctest: +ELLIPSIS
+        (1, 64, 64, 256) to (1, 128, 128, 64), ... threads, precision 'default', ... bytes packed
+        tiles      ... ms
+        winograd4  ... ms  taken
+
+        Args:
+            shape: of an input; None is 16 images of length 96 along every axis.
+
+        Raises:
+            ValueError: the plan takes no input of this shape.
+            TypeError: it is not a shape.
+        """
+        sizes = self._sizes
+        if shape is None:
+            rank = len(sizes.window.stride)
+            lengths, channels = (_LENGTH,) * rank, sizes.filters.value.shape[-1]
+            shape = (_IMAGES, channels, *lengths) if sizes.window.channels_first else (_IMAGES, *lengths, channels)
+        shape = _arguments.integers("shape", shape)
+        result, sized = self._resolve(shape, None)
+        packed = 0 if self._packed is None else self._packed.bytes
+        threads = get_num_threads()
+        print(f"{shape} to {result}, {threads} threads, precision {sizes.precision!r}, {packed} bytes packed")
+        if sized is None:
+            print("nothing to compute")
+            return
+        for name, time in sized.costs():
+            taken = "  taken" if name == sized.algorithm else ""
+            print(f"{name:9}  {time / threads / 1e6:.3g} ms{taken}")
 
 
 class _Sizes(NamedTuple):
@@ -220,12 +268,15 @@ class _Sizes(NamedTuple):
 
     def smallest(self) -> _native.Plan:
         """The core's plan for one pixel, which is packed for."""
+        return self.square(1, 1)
+
+    def square(self, batch: int, length: int) -> _native.Plan:
+        """The core's plan for inputs of one length along every axis, whatever `output_shape` is."""
         *kernel, out_channels, in_channels = self.filters.value.shape
-        layer, pixel = self._layer(), (1,) * len(kernel)
+        layer, lengths = self._layer(), (length,) * len(kernel)
         choose = layer.lowest_output if self.shortest else layer.chosen_output
-        lengths = [max(choose(n, 1), 1) for n in range(len(kernel))]
-        geometry = layer.resolve(1, in_channels, out_channels * self.groups, pixel, lengths)
-        return self.sized(geometry)
+        outputs = [max(choose(n, length), 1) for n in range(len(kernel))]
+        return self.sized(layer.resolve(batch, in_channels, out_channels * self.groups, lengths, outputs))
 
     def resolve(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None) -> _Resolved:
         """The result's shape, and the core's plan for it unless it is empty or nothing reaches it."""

@@ -23,12 +23,13 @@ class Stream:
     """What `Plan.stream` returns: takes the input of a plan of one axis chunk by chunk.
 
     Every call gives the cells of the result that are settled by then, which no later chunk can change, and `finish`
-    gives the rest. Together they have the bits of the plan's result for all chunks together. Chunks may be of any
-    lengths, also of 0, and each of another. What is carried from call to call are the last few cells of the input.
+    gives the rest. Together they are the plan's result for all chunks together, bit for bit if the plan's precision is
+    'strict', and else within the rounding errors of its mode. Chunks may be of any lengths, also of 0, and each of
+    another. What is carried from call to call are the last few cells of the input.
 
     >>> import numpy as np, backstride
     >>> signal = np.random.default_rng(0).standard_normal((1, 1000, 16), np.float32)
-    >>> p = backstride.plan(np.ones((16, 4, 16), np.float32), strides=8, activation="tanh")
+    >>> p = backstride.plan(np.ones((16, 4, 16), np.float32), strides=8, activation="tanh", precision="strict")
     >>> stream = p.stream()
     >>> parts = [stream(signal[:, n : n + 40]) for n in range(0, 1000, 40)]
     >>> parts.append(stream.finish())
