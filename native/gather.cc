@@ -38,10 +38,10 @@ template <class T> class Gather {
   public:
     Gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
            const View &target, Poll poll)
-        : plan_(plan), target_(target), filter_(filter), epilogue_(epilogue), source_(source, plan.element, poll),
-          groups_(products(plan)), depth_(plan.channelwise ? 1 : source.shape[4] / groups_),
-          columns_(target.shape[4] / groups_), panels_(ceil_div(columns_, plan.kernel->columns)),
-          direct_(in_place<T>(target, plan.element)) {
+        : plan_(plan), target_(target), filter_(filter), epilogue_(epilogue),
+          source_(source, plan.element, plan.isa, poll), groups_(products(plan)),
+          depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_),
+          panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)) {
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
             each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
@@ -131,7 +131,7 @@ template <class T> class Gather {
                     const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + box[3].first * stride[3] +
                                          (group * columns_ + first) * stride[4];
                     store(unreached_.data() + group * columns_ + first, 0, box[3].count(), columns, plan_.element,
-                          {at(target_, plan_.element, offset), stride[3], stride[4]});
+                          plan_.isa, {at(target_, plan_.element, offset), stride[3], stride[4]});
                 }
     }
 
@@ -233,7 +233,7 @@ template <class T> class Gather {
         tile.c_row = tile.columns;
         function(tile);
         epilogue_.on_columns(scratch, tile.c_row, rows, tile.columns, channel);
-        store(scratch, tile.c_row, rows, tile.columns, plan_.element,
+        store(scratch, tile.c_row, rows, tile.columns, plan_.element, plan_.isa,
               {at(target_, plan_.element, target), target_row, target_.stride[4]});
     }
 

@@ -34,9 +34,9 @@ struct Pixels {
 template <class T> class Outer {
   public:
     Outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll)
-        : plan_(plan), filter_(filter), input_(input, plan.element, poll), output_(output, plan.element, poll),
-          groups_(plan.channelwise ? 1 : plan.geometry.groups), rows_(filter.shape[3]),
-          columns_(filter.shape[4] / groups_),
+        : plan_(plan), filter_(filter), input_(input, plan.element, plan.isa, poll),
+          output_(output, plan.element, plan.isa, poll), groups_(plan.channelwise ? 1 : plan.geometry.groups),
+          rows_(filter.shape[3]), columns_(filter.shape[4] / groups_),
           pixels_(std::clamp(kStepBytes / ((rows_ + columns_) * Index{sizeof(T)}), kFewestPixels, kMostPixels)),
           row_blocks_(ceil_div(rows_, kTilesDown * plan.kernel->rows)),
           column_blocks_(ceil_div(columns_, kTilesAcross * plan.kernel->columns)) {
@@ -182,7 +182,7 @@ template <class T> class Outer {
         for (Index share = 1; share < shares_; ++share)
             for (Index i = 0; i < filter_.shape[4]; ++i)
                 sums[i] += sums[share * elements() + i];
-        store(sums, 0, 1, filter_.shape[4], plan_.element,
+        store(sums, 0, 1, filter_.shape[4], plan_.element, plan_.isa,
               {at(filter_, plan_.element, offset(tap, filter_.stride) + o * filter_.stride[3]), 0, filter_.stride[4]});
     }
 

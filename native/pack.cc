@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "kernels/kernel.h"
-
 namespace backstride {
 namespace {
 
@@ -18,9 +16,25 @@ template <class T, class Body> void visit_as(Element element, const void *data, 
     });
 }
 
+constexpr Index kPieceRows = 16, kPieceColumns = 32;
+
+/// to[r * place.row + c * place.column] = from[r * from_row + c], neighbours in the result one after the other.
+template <class S, class T>
+void scatter(const T *from, Index from_row, Index rows, Index columns, S *to, const Place &place) {
+    if (std::abs(place.column) <= std::abs(place.row)) {
+        for (Index r = 0; r < rows; ++r)
+            for (Index c = 0; c < columns; ++c)
+                to[r * place.row + c * place.column] = static_cast<S>(from[r * from_row + c]);
+    } else {
+        for (Index c = 0; c < columns; ++c)
+            for (Index r = 0; r < rows; ++r)
+                to[r * place.row + c * place.column] = static_cast<S>(from[r * from_row + c]);
+    }
+}
+
 } // namespace
 
-template <class T> Readable<T>::Readable(const View &view, Element element, Poll poll) {
+template <class T> Readable<T>::Readable(const View &view, Element element, Isa isa, Poll poll) {
     if (in_place<T>(view, element)) {
         rows_.data = static_cast<const T *>(view.data);
         std::copy_n(view.stride, 4, rows_.stride);
@@ -40,7 +54,7 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Poll
                 const Index row = task / pieces, first = task % pieces * piece;
                 const Index h = row % height, d = row / height % depth, n = row / height / depth;
                 const Index *stride = view.stride;
-                copy_matrix(data + n * stride[0] + d * stride[1] + h * stride[2] + first * stride[3], stride[3],
+                copy_matrix(isa, data + n * stride[0] + d * stride[1] + h * stride[2] + first * stride[3], stride[3],
                             stride[4], std::min(piece, width - first), channels,
                             copy_->get() + (row * width + first) * channels, channels);
             },
@@ -69,38 +83,39 @@ PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups,
                 const auto *from = data + d * filter.stride[0] + h * filter.stride[1] + w * filter.stride[2] +
                                    group * group_stride + index * width * column_stride;
                 T *to = data_.get() + (group * columns_ + index * width) * taps_ * depth_ + tap * depth_ * columns;
-                if constexpr (std::is_floating_point_v<T> && std::is_same_v<decltype(from), const T *>)
-                    if (depth_stride == 1) {
-                        stripe_functions<T>(isa).transpose(from, column_stride, columns, depth_, to, columns);
-                        return;
-                    }
-                copy_matrix(from, depth_stride, column_stride, depth_, columns, to, columns);
+                copy_matrix(isa, from, depth_stride, column_stride, depth_, columns, to, columns);
             },
             poll);
     });
 }
 
 template <class T>
-void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, const Place &place) {
+void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place) {
     visit_as<T>(element, place.data, [&](const auto *data) {
         using S = std::remove_cvref_t<decltype(*data)>;
         S *to = const_cast<S *>(data);
-        if (std::abs(place.column) <= std::abs(place.row)) {
-            for (Index r = 0; r < rows; ++r)
-                for (Index c = 0; c < columns; ++c)
-                    to[r * place.row + c * place.column] = narrow<S>(sums[r * sums_row + c]);
-        } else {
-            for (Index c = 0; c < columns; ++c)
-                for (Index r = 0; r < rows; ++r)
-                    to[r * place.row + c * place.column] = narrow<S>(sums[r * sums_row + c]);
+        if constexpr (std::is_floating_point_v<T>) {
+            if (place.column == 1 || columns == 1)
+                return moves<S>(isa).store(sums, sums_row, rows, columns, to, place.row);
         }
+        if constexpr (std::is_floating_point_v<T> && !std::is_same_v<S, T>) {
+            // Rounded by vectors, then dealt out.
+            S piece[kPieceRows * kPieceColumns];
+            for (Index r = 0; r < rows; r += kPieceRows)
+                for (Index c = 0; c < columns; c += kPieceColumns) {
+                    const Index height = std::min(kPieceRows, rows - r), width = std::min(kPieceColumns, columns - c);
+                    moves<S>(isa).store(sums + r * sums_row + c, sums_row, height, width, piece, width);
+                    scatter(piece, width, height, width, to + r * place.row + c * place.column, place);
+                }
+        } else
+            scatter(sums, sums_row, rows, columns, to, place);
     });
 }
 
 #define INSTANTIATE(T)                                                                                                 \
     template class Readable<T>;                                                                                        \
     template class PackedFilter<T>;                                                                                    \
-    template void store(const T *, Index, Index, Index, Element, const Place &);
+    template void store(const T *, Index, Index, Index, Element, Isa, const Place &);
 INSTANTIATE(float)
 INSTANTIATE(double)
 INSTANTIATE(std::uint32_t)

@@ -103,8 +103,17 @@ template <class T> struct StripeFunctions {
     void (*sum[kMostStreams + 1][kMostVectors + 1])(const Stripe<T> &);
     int vectors[kMostStreams + 1];
     int width;
+};
+
+/// For one instruction set: elements become sums, which is exact, and sums elements, which rounds as `narrow` does.
+template <class S> struct Moves {
+    using T = typename Sum<S>::type;
+    /// to[r * to_row + c] = from[r * from_row + c]
+    void (*load)(const S *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
     /// to[c * to_row + r] = from[r * from_row + c]
-    void (*transpose)(const T *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
+    void (*transpose)(const S *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
+    /// to[r * to_row + c] = from[r * from_row + c]
+    void (*store)(const T *from, Index from_row, Index rows, Index columns, S *to, Index to_row);
 };
 
 struct Kernel {
@@ -136,6 +145,9 @@ std::span<const StripeKernel> stripe_kernels();
 /// The kernels with pixels in the lanes; for float and double.
 template <class T> const StripeFunctions<T> &stripe_functions(Isa isa);
 
+/// For Half, Bfloat, float and double.
+template <class S> const Moves<S> &moves(Isa isa);
+
 /// Does nothing but `steps` rounds of independent float32 multiply-adds in registers and returns the number of
 /// operations, two per multiply-add: what the peak is measured with.
 double fma_burst(Isa isa, Index steps);
@@ -147,6 +159,9 @@ double fma_burst(Isa isa, Index steps);
 #define STRIPE(isa, T, type) extern const StripeFunctions<T> type##_stripe_##isa;
 #include "kernels.inc"
 #undef STRIPE
+#define MOVE(isa, S, name) extern const Moves<S> name##_moves_##isa;
+#include "kernels.inc"
+#undef MOVE
 double fma_burst_portable(Index steps);
 double fma_burst_avx2(Index steps);
 double fma_burst_avx512(Index steps);

@@ -54,13 +54,16 @@ const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_b
 }
 
 #ifdef BACKSTRIDE_X86
-#define CHOOSE(type)                                                                                                   \
-    isa == Isa::avx512 ? type##_stripe_avx512 : isa == Isa::avx2 ? type##_stripe_avx2 : type##_stripe_portable
+#define CHOOSE(table) isa == Isa::avx512 ? table##_avx512 : isa == Isa::avx2 ? table##_avx2 : table##_portable
 #else
-#define CHOOSE(type) static_cast<void>(isa), type##_stripe_portable
+#define CHOOSE(table) static_cast<void>(isa), table##_portable
 #endif
-template <> const StripeFunctions<float> &stripe_functions(Isa isa) { return CHOOSE(f32); }
-template <> const StripeFunctions<double> &stripe_functions(Isa isa) { return CHOOSE(f64); }
+template <> const StripeFunctions<float> &stripe_functions(Isa isa) { return CHOOSE(f32_stripe); }
+template <> const StripeFunctions<double> &stripe_functions(Isa isa) { return CHOOSE(f64_stripe); }
+template <> const Moves<Half> &moves(Isa isa) { return CHOOSE(f16_moves); }
+template <> const Moves<Bfloat> &moves(Isa isa) { return CHOOSE(bf16_moves); }
+template <> const Moves<float> &moves(Isa isa) { return CHOOSE(f32_moves); }
+template <> const Moves<double> &moves(Isa isa) { return CHOOSE(f64_moves); }
 #undef CHOOSE
 
 double fma_burst(Isa isa, Index steps) {
