@@ -47,18 +47,31 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Isa 
     // One piece of a row at a time, about 64 KiB.
     const Index piece = std::max<Index>(16, 16384 / channels);
     const Index pieces = (width + piece - 1) / piece;
+    parallel_for(
+        batch * depth * height * pieces,
+        [&](Index task) {
+            const Index row = task / pieces, first = task % pieces * piece;
+            const Index h = row % height, d = row / height % depth, n = row / height / depth;
+            copy_box(view, element, isa,
+                     {{n, n + 1}, {d, d + 1}, {h, h + 1}, {first, std::min(first + piece, width)}, {0, channels}},
+                     copy_->get() + (row * width + first) * channels, channels);
+        },
+        poll);
+}
+
+template <class T>
+void copy_box(const View &view, Element element, Isa isa, const Range (&box)[5], T *to, Index pitch) {
+    const Index *stride = view.stride;
     visit_as<T>(element, view.data, [&](const auto *data) {
-        parallel_for(
-            batch * depth * height * pieces,
-            [&](Index task) {
-                const Index row = task / pieces, first = task % pieces * piece;
-                const Index h = row % height, d = row / height % depth, n = row / height / depth;
-                const Index *stride = view.stride;
-                copy_matrix(isa, data + n * stride[0] + d * stride[1] + h * stride[2] + first * stride[3], stride[3],
-                            stride[4], std::min(piece, width - first), channels,
-                            copy_->get() + (row * width + first) * channels, channels);
-            },
-            poll);
+        for (Index n = box[0].first; n < box[0].last; ++n)
+            for (Index d = box[1].first; d < box[1].last; ++d)
+                for (Index h = box[2].first; h < box[2].last; ++h) {
+                    copy_matrix(isa,
+                                data + n * stride[0] + d * stride[1] + h * stride[2] + box[3].first * stride[3] +
+                                    box[4].first * stride[4],
+                                stride[3], stride[4], box[3].count(), box[4].count(), to, pitch);
+                    to += box[3].count() * pitch;
+                }
     });
 }
 
@@ -115,6 +128,7 @@ void store(const T *sums, Index sums_row, Index rows, Index columns, Element ele
 #define INSTANTIATE(T)                                                                                                 \
     template class Readable<T>;                                                                                        \
     template class PackedFilter<T>;                                                                                    \
+    template void copy_box(const View &, Element, Isa, const Range(&)[5], T *, Index);                                 \
     template void store(const T *, Index, Index, Index, Element, Isa, const Place &);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -7,6 +7,7 @@
 
 #include "cpu.h"
 #include "element.h"
+#include "geometry.h"
 #include "kernels/kernel.h"
 #include "memory.h"
 #include "threads.h"
@@ -30,6 +31,9 @@ template <class T> class Readable {
     std::unique_ptr<Buffer<T>> copy_;
     Rows<const T> rows_;
 };
+
+/// Copies the cells `box` of an array, channels last, to rows of channels that are `pitch` apart.
+template <class T> void copy_box(const View &view, Element element, Isa isa, const Range (&box)[5], T *to, Index pitch);
 
 /// A matrix for each filter tap, cut into panels of `width` columns: depth index k and column n of tap t of group g
 /// stand at `panel(g, n / width) + (t * depth + k) * columns + n % width`, where columns is the panel's own width,
