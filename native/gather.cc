@@ -154,7 +154,7 @@ template <class T> class Gather {
             part.first[i] = box[i].first;
         part.copy.emplace(images.count() * part.stride[0]);
         part.data = part.copy->get();
-        copy_box(source_, plan_.element, plan_.isa, box, part.copy->get(), channels.count());
+        load(plan_.element, plan_.isa, source_, box, part.copy->get());
         return part;
     }
 

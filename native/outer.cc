@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <array>
+#include <cstdlib>
+#include <optional>
 
 #include "pack.h"
 
@@ -31,15 +33,30 @@ struct Pixels {
     Index steps() const { return pieces ? pieces * ceil_div(all_lines, lines) : 0; }
 };
 
+/// An array as one factor of the products: whole, or copied pixel by pixel as each step needs them.
+template <class T> struct Factor {
+    const View &view;
+    std::optional<Readable<T>> whole;
+
+    const Index *stride() const { return whole ? whole->rows().stride : view.stride; }
+};
+
 template <class T> class Outer {
   public:
     Outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll)
-        : plan_(plan), filter_(filter), input_(input, plan.element, plan.isa, poll),
-          output_(output, plan.element, plan.isa, poll), groups_(plan.channelwise ? 1 : plan.geometry.groups),
-          rows_(filter.shape[3]), columns_(filter.shape[4] / groups_),
+        : plan_(plan), filter_(filter), input_{input, {}}, output_{output, {}},
+          groups_(plan.channelwise ? 1 : plan.geometry.groups), rows_(filter.shape[3]),
+          columns_(filter.shape[4] / groups_),
           pixels_(std::clamp(kStepBytes / ((rows_ + columns_) * Index{sizeof(T)}), kFewestPixels, kMostPixels)),
           row_blocks_(ceil_div(rows_, kTilesDown * plan.kernel->rows)),
           column_blocks_(ceil_div(columns_, kTilesAcross * plan.kernel->columns)) {
+        const Index height = std::min(rows_, kTilesDown * plan.kernel->rows);
+        const Index width = std::min(columns_, kTilesAcross * plan.kernel->columns);
+        const char *e = getenv("BF16_RATIO");
+        const bool by_steps = height * width >= (e ? atoi(e) : 16) * (plan.channelwise ? width : height + width);
+        for (Factor<T> *factor : {&input_, &output_})
+            if (in_place<T>(factor->view, plan.element) || !by_steps)
+                factor->whole.emplace(factor->view, plan.element, plan.isa, poll);
         // The shares decide how sums are grouped, so they follow from sizes alone, not from kernel or threads.
         const Index matrices = taps() * groups_ * ceil_div(rows_, 64) * ceil_div(columns_, 64);
         Index steps = 0;
@@ -49,7 +66,8 @@ template <class T> class Outer {
             shares_ = std::clamp<Index>(steps / kFewestStepsPerShare, 1, ceil_div(kEnoughTasks, matrices));
         sums_ = static_cast<T *>(filter.data);
         std::copy_n(filter.stride, 4, stride_);
-        if (shares_ > 1 || !in_place<T>(filter, plan.element)) {
+        direct_ = in_place<T>(filter, plan.element);
+        if (shares_ > 1) {
             buffer_ = std::make_unique<Buffer<T>>(shares_ * elements());
             sums_ = buffer_->get();
             stride_[3] = filter.shape[4];
@@ -80,17 +98,17 @@ template <class T> class Outer {
         const auto kernel = position(tap);
         Pixels pixels{};
         pixels.count[0] = plan_.geometry.batch;
-        pixels.output_step[0] = output_.rows().stride[0];
+        pixels.output_step[0] = output_.stride()[0];
         for (int i : {1, 2, 3}) {
             const Axis &axis = axes[i - 1];
             const Reach reached = reach(axis, kernel[i - 1]);
             pixels.count[i] = reached.count;
             if (reached.count == 0)
                 return {}; // of no pixels
-            pixels.input += reached.first * input_.rows().stride[i];
+            pixels.input += reached.first * input_.stride()[i];
             pixels.output +=
-                (reached.first * axis.stride + kernel[i - 1] * axis.dilation - axis.pad) * output_.rows().stride[i];
-            pixels.output_step[i] = distance(reached.count, axis.stride, output_.rows().stride[i]);
+                (reached.first * axis.stride + kernel[i - 1] * axis.dilation - axis.pad) * output_.stride()[i];
+            pixels.output_step[i] = distance(reached.count, axis.stride, output_.stride()[i]);
         }
         pixels.along = along_longest(pixels.count);
         pixels.all_lines = 1;
@@ -113,13 +131,29 @@ template <class T> class Outer {
         const Index row1 = std::min(rows_, row0 + kTilesDown * plan_.kernel->rows);
         const Index column1 = std::min(columns_, column0 + kTilesAcross * plan_.kernel->columns);
 
-        T *sums = sums_ + share * elements() + offset(tap, stride_) + group * columns_;
-        for (Index row = row0; row < row1; ++row)
-            std::fill(sums + row * stride_[3] + column0, sums + row * stride_[3] + column1, T{});
+        const Range rows{row0, row1}, columns{column0, column1};
+        std::optional<Buffer<T>> scratch;
+        T *sums;
+        Index sums_row = stride_[3];
+        if (buffer_ || direct_)
+            sums = sums_ + share * elements() + offset(tap, stride_) + group * columns_ + row0 * sums_row + column0;
+        else {
+            sums_row = columns.count();
+            sums = scratch.emplace(rows.count() * sums_row).get();
+        }
+        for (Index row = 0; row < rows.count(); ++row)
+            std::fill_n(sums + row * sums_row, columns.count(), T{});
 
         const Pixels pixels = pixels_of(tap);
         const Index steps = pixels.steps();
         std::vector<Segment> segments;
+        const Range a_channels = plan_.channelwise ? columns : Range{group * rows_ + row0, group * rows_ + row1};
+        const Range b_channels{group * columns_ + column0, group * columns_ + column1};
+        std::optional<Buffer<T>> a_copy, b_copy;
+        if (!output_.whole)
+            a_copy.emplace(pixels_ * a_channels.count());
+        if (!input_.whole)
+            b_copy.emplace(pixels_ * b_channels.count());
         for (Index step = share * steps / shares_; step < (share + 1) * steps / shares_; ++step) {
             if (interrupted())
                 return;
@@ -130,28 +164,56 @@ template <class T> class Outer {
             tile.taps = 1;
             tile.a_row = 1;
             tile.a_step = pixels.output_step[pixels.along.axis];
-            tile.b_step = input_.rows().stride[pixels.along.axis];
+            tile.b_step = input_.stride()[pixels.along.axis];
+            const T *const a =
+                bring(output_, pixels.output, a_channels, segments, &Segment::a, tile.depth, tile.a_step, a_copy);
+            const T *const b =
+                bring(input_, pixels.input, b_channels, segments, &Segment::b, tile.depth, tile.b_step, b_copy);
             tile.b_segment = 1;
-            tile.c_row = stride_[3];
-            for (Index column = column0; column < column1; column += plan_.kernel->columns) {
-                tile.columns = static_cast<int>(std::min<Index>(plan_.kernel->columns, column1 - column));
+            tile.c_row = sums_row;
+            for (Index column = 0; column < columns.count(); column += plan_.kernel->columns) {
+                tile.columns = static_cast<int>(std::min<Index>(plan_.kernel->columns, columns.count() - column));
                 const Kernel &kernel = tile.columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
-                tile.b = input_.rows().data + pixels.input + group * columns_ + column;
-                const Index pieces = ceil_div(row1 - row0, kernel.rows);
+                tile.b = b + column;
+                const Index pieces = ceil_div(rows.count(), kernel.rows);
                 for (Index piece = 0; piece < pieces; ++piece) {
-                    const Index row = row0 + piece * (row1 - row0) / pieces;
-                    const Index rows = row0 + (piece + 1) * (row1 - row0) / pieces - row;
-                    tile.a = output_.rows().data + pixels.output + group * rows_ + row;
-                    tile.c = sums + row * stride_[3] + column;
+                    const Index row = piece * rows.count() / pieces;
+                    const Index height = (piece + 1) * rows.count() / pieces - row;
+                    tile.a = a + row;
+                    tile.c = sums + row * sums_row + column;
                     const bool partial = tile.columns < kernel.columns;
                     if (plan_.channelwise) {
                         tile.a += column;
                         functions<T>(kernel).channel_sums[partial](tile);
                     } else
-                        functions<T>(kernel).outer[partial][rows](tile);
+                        functions<T>(kernel).outer[partial][height](tile);
                 }
             }
         }
+        if (scratch)
+            store(sums, sums_row, rows.count(), columns.count(), plan_.element, plan_.isa,
+                  {at(filter_, plan_.element,
+                      offset(tap, filter_.stride) + row0 * filter_.stride[3] +
+                          (group * columns_ + column0) * filter_.stride[4]),
+                   filter_.stride[3], filter_.stride[4]});
+    }
+
+    /// Where the channels of a step's first pixel are, after copying the pixels of all its segments if need be.
+    const T *bring(const Factor<T> &factor, Index first, Range channels, std::vector<Segment> &segments,
+                   Index Segment::*start, Index length, Index &step, const std::optional<Buffer<T>> &copy) const {
+        if (factor.whole)
+            return factor.whole->rows().data + first + channels.first;
+        T *to = copy->get();
+        const View &view = factor.view;
+        for (Segment &segment : segments) {
+            const Index offset = first + segment.*start + channels.first * view.stride[4];
+            load(plan_.element, plan_.isa, {at(view, plan_.element, offset), step, view.stride[4]}, length,
+                 channels.count(), to, channels.count());
+            segment.*start = to - copy->get();
+            to += length * channels.count();
+        }
+        step = channels.count();
+        return copy->get();
     }
 
     /// The stretches of pixels of one step; returns their common length.
@@ -161,13 +223,12 @@ template <class T> class Outer {
         const Index begin = piece * length / pixels.pieces;
         segments.clear();
         for (Index line = first_line; line < std::min(pixels.all_lines, first_line + pixels.lines); ++line) {
-            Segment segment{begin * pixels.output_step[pixels.along.axis],
-                            begin * input_.rows().stride[pixels.along.axis]};
+            Segment segment{begin * pixels.output_step[pixels.along.axis], begin * input_.stride()[pixels.along.axis]};
             Index rest = line;
             for (int i : {2, 1, 0}) {
                 const int axis = pixels.along.others[i];
                 segment.a += rest % pixels.count[axis] * pixels.output_step[axis];
-                segment.b += rest % pixels.count[axis] * input_.rows().stride[axis];
+                segment.b += rest % pixels.count[axis] * input_.stride()[axis];
                 rest /= pixels.count[axis];
             }
             segments.push_back(segment);
@@ -193,13 +254,14 @@ template <class T> class Outer {
 
     const Plan &plan_;
     const View &filter_;
-    const Readable<T> input_, output_;
+    Factor<T> input_, output_;
     const Index groups_; // each with matrices of its own; channels that have a filter each are columns of one row
     const Index rows_, columns_; // of one tap's matrix in one group
     const Index pixels_;         // in one step
     const Index row_blocks_, column_blocks_;
     Index shares_ = 1;
-    std::unique_ptr<Buffer<T>> buffer_; // unless the sums are the result
+    bool direct_;                       // whether sums may be the result
+    std::unique_ptr<Buffer<T>> buffer_; // of all shares' sums, if there are several
     T *sums_;                           // of the first share; stride_ as the filter's
     Index stride_[4];
 };

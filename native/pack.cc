@@ -52,27 +52,11 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Isa 
         [&](Index task) {
             const Index row = task / pieces, first = task % pieces * piece;
             const Index h = row % height, d = row / height % depth, n = row / height / depth;
-            copy_box(view, element, isa,
-                     {{n, n + 1}, {d, d + 1}, {h, h + 1}, {first, std::min(first + piece, width)}, {0, channels}},
-                     copy_->get() + (row * width + first) * channels, channels);
+            load(element, isa, view,
+                 {{n, n + 1}, {d, d + 1}, {h, h + 1}, {first, std::min(first + piece, width)}, {0, channels}},
+                 copy_->get() + (row * width + first) * channels);
         },
         poll);
-}
-
-template <class T>
-void copy_box(const View &view, Element element, Isa isa, const Range (&box)[5], T *to, Index pitch) {
-    const Index *stride = view.stride;
-    visit_as<T>(element, view.data, [&](const auto *data) {
-        for (Index n = box[0].first; n < box[0].last; ++n)
-            for (Index d = box[1].first; d < box[1].last; ++d)
-                for (Index h = box[2].first; h < box[2].last; ++h) {
-                    copy_matrix(isa,
-                                data + n * stride[0] + d * stride[1] + h * stride[2] + box[3].first * stride[3] +
-                                    box[4].first * stride[4],
-                                stride[3], stride[4], box[3].count(), box[4].count(), to, pitch);
-                    to += box[3].count() * pitch;
-                }
-    });
 }
 
 template <class T>
@@ -103,6 +87,24 @@ PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups,
 }
 
 template <class T>
+void load(Element element, Isa isa, const Place &place, Index rows, Index columns, T *to, Index to_row) {
+    visit_as<T>(element, place.data,
+                [&](const auto *data) { copy_matrix(isa, data, place.row, place.column, rows, columns, to, to_row); });
+}
+
+template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to) {
+    const Index *stride = view.stride;
+    const Index width = box[3].count(), channels = box[4].count();
+    const Index first = box[3].first * stride[3] + box[4].first * stride[4];
+    for (Index n = box[0].first; n < box[0].last; ++n)
+        for (Index d = box[1].first; d < box[1].last; ++d)
+            for (Index h = box[2].first; h < box[2].last; ++h, to += width * channels) {
+                const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + first;
+                load(element, isa, {at(view, element, offset), stride[3], stride[4]}, width, channels, to, channels);
+            }
+}
+
+template <class T>
 void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place) {
     visit_as<T>(element, place.data, [&](const auto *data) {
         using S = std::remove_cvref_t<decltype(*data)>;
@@ -128,7 +130,8 @@ void store(const T *sums, Index sums_row, Index rows, Index columns, Element ele
 #define INSTANTIATE(T)                                                                                                 \
     template class Readable<T>;                                                                                        \
     template class PackedFilter<T>;                                                                                    \
-    template void copy_box(const View &, Element, Isa, const Range(&)[5], T *, Index);                                 \
+    template void load(Element, Isa, const Place &, Index, Index, T *, Index);                                         \
+    template void load(Element, Isa, const View &, const Range(&)[5], T *);                                            \
     template void store(const T *, Index, Index, Index, Element, Isa, const Place &);
 INSTANTIATE(float)
 INSTANTIATE(double)

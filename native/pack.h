@@ -32,9 +32,6 @@ template <class T> class Readable {
     Rows<const T> rows_;
 };
 
-/// Copies the cells `box` of an array, channels last, to rows of channels that are `pitch` apart.
-template <class T> void copy_box(const View &view, Element element, Isa isa, const Range (&box)[5], T *to, Index pitch);
-
 /// A matrix for each filter tap, cut into panels of `width` columns: depth index k and column n of tap t of group g
 /// stand at `panel(g, n / width) + (t * depth + k) * columns + n % width`, where columns is the panel's own width,
 /// less than `width` in the last. The packed filter has exactly as many elements as the filter.
@@ -79,6 +76,13 @@ struct Place {
     void *data;
     Index row, column;
 };
+
+/// Copies a matrix of elements from its place, as sums.
+template <class T>
+void load(Element element, Isa isa, const Place &place, Index rows, Index columns, T *to, Index to_row);
+
+/// Copies the cells `box` of an array, channels last, to contiguous ones.
+template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to);
 
 /// Copies a matrix of sums to its place, rounding each once.
 template <class T>
