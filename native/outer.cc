@@ -137,82 +137,97 @@ template <class T> class Outer {
         return pixels;
     }
 
+    /// A block of one tap's matrix, its sums, and copies of the pixels of a step.
+    struct Work {
+        Index tap, group;
+        Range rows, columns;
+        T *sums;
+        Index sums_row;
+        std::vector<Segment> segments;
+        std::optional<Buffer<T>> own_sums, a, b;
+    };
+
     void compute(Index task) const {
         const Index share = task % shares_;
         task /= shares_;
-        const Index column0 = task % column_blocks_ * kTilesAcross * plan_.kernel->columns;
+        const Index column = task % column_blocks_ * kTilesAcross * plan_.kernel->columns;
         task /= column_blocks_;
-        const Index row0 = task % row_blocks_ * kTilesDown * plan_.kernel->rows;
+        const Index row = task % row_blocks_ * kTilesDown * plan_.kernel->rows;
         task /= row_blocks_;
-        const Index group = task % groups_, tap = task / groups_;
-        const Index row1 = std::min(rows_, row0 + kTilesDown * plan_.kernel->rows);
-        const Index column1 = std::min(columns_, column0 + kTilesAcross * plan_.kernel->columns);
-
-        const Range rows{row0, row1}, columns{column0, column1};
-        std::optional<Buffer<T>> scratch;
-        T *sums;
-        Index sums_row = stride_[3];
-        if (buffer_ || direct_)
-            sums = sums_ + share * elements() + offset(tap, stride_) + group * columns_ + row0 * sums_row + column0;
-        else {
-            sums_row = columns.count();
-            sums = scratch.emplace(rows.count() * sums_row).get();
+        Work work{};
+        work.group = task % groups_;
+        work.tap = task / groups_;
+        work.rows = {row, std::min(rows_, row + kTilesDown * plan_.kernel->rows)};
+        work.columns = {column, std::min(columns_, column + kTilesAcross * plan_.kernel->columns)};
+        if (buffer_ || direct_) {
+            work.sums_row = stride_[3];
+            work.sums = sums_ + share * elements() + first_element(work, stride_) + work.group * columns_ + column;
+        } else {
+            work.sums_row = work.columns.count();
+            work.sums = work.own_sums.emplace(work.rows.count() * work.sums_row).get();
         }
-        for (Index row = 0; row < rows.count(); ++row)
-            std::fill_n(sums + row * sums_row, columns.count(), T{});
-
-        const Pixels pixels = pixels_of(tap);
-        const Index steps = pixels.steps();
-        std::vector<Segment> segments;
-        const Range a_channels = plan_.channelwise ? columns : Range{group * rows_ + row0, group * rows_ + row1};
-        const Range b_channels{group * columns_ + column0, group * columns_ + column1};
-        std::optional<Buffer<T>> a_copy, b_copy;
+        for (Index r = 0; r < work.rows.count(); ++r)
+            std::fill_n(work.sums + r * work.sums_row, work.columns.count(), T{});
         if (!output_.whole)
-            a_copy.emplace(pixels_ * a_channels.count());
+            work.a.emplace(pixels_ * (plan_.channelwise ? work.columns : work.rows).count());
         if (!input_.whole)
-            b_copy.emplace(pixels_ * b_channels.count());
+            work.b.emplace(pixels_ * work.columns.count());
+
+        const Pixels pixels = pixels_of(work.tap);
+        const Index steps = pixels.steps();
         for (Index step = share * steps / shares_; step < (share + 1) * steps / shares_; ++step) {
             if (interrupted())
                 return;
-            Tile<T> tile{};
-            tile.depth = gather_segments(pixels, step, segments);
-            tile.segments = segments.data();
-            tile.count = static_cast<Index>(segments.size());
-            tile.taps = 1;
-            tile.a_row = 1;
-            tile.a_step = pixels.output_step[pixels.along.axis];
-            tile.b_step = input_.stride()[pixels.along.axis];
-            const T *const a =
-                bring(output_, pixels.output, a_channels, segments, &Segment::a, tile.depth, tile.a_step, a_copy);
-            const T *const b =
-                bring(input_, pixels.input, b_channels, segments, &Segment::b, tile.depth, tile.b_step, b_copy);
-            tile.b_segment = 1;
-            tile.c_row = sums_row;
-            for (Index column = 0; column < columns.count(); column += plan_.kernel->columns) {
-                tile.columns = static_cast<int>(std::min<Index>(plan_.kernel->columns, columns.count() - column));
-                const Kernel &kernel = tile.columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
-                tile.b = b + column;
-                const Index pieces = ceil_div(rows.count(), kernel.rows);
-                for (Index piece = 0; piece < pieces; ++piece) {
-                    const Index row = piece * rows.count() / pieces;
-                    const Index height = (piece + 1) * rows.count() / pieces - row;
-                    tile.a = a + row;
-                    tile.c = sums + row * sums_row + column;
-                    const bool partial = tile.columns < kernel.columns;
-                    if (plan_.channelwise) {
-                        tile.a += column;
-                        functions<T>(kernel).channel_sums[partial](tile);
-                    } else
-                        functions<T>(kernel).outer[partial][height](tile);
-                }
+            add_step(work, pixels, step);
+        }
+        if (work.own_sums)
+            store(work.sums, work.sums_row, work.rows.count(), work.columns.count(), plan_.element, plan_.isa,
+                  {at(filter_, plan_.element,
+                      first_element(work, filter_.stride) + (work.group * columns_ + column) * filter_.stride[4]),
+                   filter_.stride[3], filter_.stride[4]});
+    }
+
+    /// Where the block's first row begins in an array with the filter's axes.
+    Index first_element(const Work &work, const Index *stride) const {
+        return offset(work.tap, stride) + work.rows.first * stride[3];
+    }
+
+    void add_step(Work &work, const Pixels &pixels, Index step) const {
+        const auto &[tap, group, rows, columns, sums, sums_row, segments, own_sums, a_copy, b_copy] = work;
+        Tile<T> tile{};
+        tile.depth = gather_segments(pixels, step, work.segments);
+        tile.segments = segments.data();
+        tile.count = static_cast<Index>(segments.size());
+        tile.taps = 1;
+        tile.a_row = 1;
+        tile.a_step = pixels.output_step[pixels.along.axis];
+        tile.b_step = input_.stride()[pixels.along.axis];
+        tile.b_segment = 1;
+        tile.c_row = sums_row;
+        const Range across{group * columns_ + columns.first, group * columns_ + columns.last};
+        const Range down = plan_.channelwise ? across : Range{group * rows_ + rows.first, group * rows_ + rows.last};
+        const T *const a =
+            bring(output_, pixels.output, down, work.segments, &Segment::a, tile.depth, tile.a_step, a_copy);
+        const T *const b =
+            bring(input_, pixels.input, across, work.segments, &Segment::b, tile.depth, tile.b_step, b_copy);
+        for (Index column = 0; column < columns.count(); column += plan_.kernel->columns) {
+            tile.columns = static_cast<int>(std::min<Index>(plan_.kernel->columns, columns.count() - column));
+            const Kernel &kernel = tile.columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
+            const bool partial = tile.columns < kernel.columns;
+            tile.b = b + column;
+            const Index pieces = ceil_div(rows.count(), kernel.rows);
+            for (Index piece = 0; piece < pieces; ++piece) {
+                const Index row = piece * rows.count() / pieces;
+                const Index height = (piece + 1) * rows.count() / pieces - row;
+                tile.a = a + row;
+                tile.c = sums + row * sums_row + column;
+                if (plan_.channelwise) {
+                    tile.a += column;
+                    functions<T>(kernel).channel_sums[partial](tile);
+                } else
+                    functions<T>(kernel).outer[partial][height](tile);
             }
         }
-        if (scratch)
-            store(sums, sums_row, rows.count(), columns.count(), plan_.element, plan_.isa,
-                  {at(filter_, plan_.element,
-                      offset(tap, filter_.stride) + row0 * filter_.stride[3] +
-                          (group * columns_ + column0) * filter_.stride[4]),
-                   filter_.stride[3], filter_.stride[4]});
     }
 
     /// Where the channels of a step's first pixel are, after copying the pixels of all its segments if need be.

@@ -26,28 +26,32 @@ template <> struct Vector<float> {
     static Register add(Register a, Register b) { return _mm512_add_ps(a, b); }
     static void hold(Register &a) { asm("" : "+v"(a)); }
 
-    static Register load(const Half *p) { return _mm512_cvtph_ps(halves(p)); }
-    static Register load(const Half *p, First n) { return _mm512_cvtph_ps(_mm256_maskz_loadu_epi16(n, p)); }
-    static Register load(const Bfloat *p) { return widen(halves(p)); }
-    static Register load(const Bfloat *p, First n) { return widen(_mm256_maskz_loadu_epi16(n, p)); }
-    static void store(Half *p, Register a) { _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), half(a)); }
-    static void store(Half *p, Register a, First n) { _mm256_mask_storeu_epi16(p, n, half(a)); }
-    static void store(Bfloat *p, Register a) { _mm256_storeu_si256(reinterpret_cast<__m256i *>(p), bfloat(a)); }
-    static void store(Bfloat *p, Register a, First n) { _mm256_mask_storeu_epi16(p, n, bfloat(a)); }
+    // Where an intrinsic would begin with a register that it does not set, of which compilers warn, there are masks of
+    // all lanes or operators instead.
+    static Register load(const Half *p) { return load(p, kAll); }
+    static Register load(const Half *p, First n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(n, p)); }
+    static void store(Half *p, Register a) { store(p, a, kAll); }
+    static void store(Half *p, Register a, First n) {
+        _mm256_mask_storeu_epi16(p, n, _mm512_maskz_cvtps_ph(kAll, a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+    static Register load(const Bfloat *p) { return load(p, kAll); }
+    static Register load(const Bfloat *p, First n) {
+        const auto halves = reinterpret_cast<Halves>(_mm256_maskz_loadu_epi16(n, p));
+        return reinterpret_cast<Register>(__builtin_convertvector(halves, Bits) << 16);
+    }
+    static void store(Bfloat *p, Register a) { store(p, a, kAll); }
+    /// As `narrow` does it: vcvtneps2bf16 would take subnormal numbers for zero.
+    static void store(Bfloat *p, Register a, First n) {
+        const auto bits = reinterpret_cast<Bits>(a);
+        const Bits rounded = bits + 0x7fff + (bits >> 16 & 1);
+        const Bits high = (a == a ? rounded : bits | 0x400000) >> 16;
+        _mm256_mask_storeu_epi16(p, n, reinterpret_cast<__m256i>(__builtin_convertvector(high, Halves)));
+    }
 
   private:
-    static __m256i halves(const void *p) { return _mm256_loadu_si256(static_cast<const __m256i *>(p)); }
-    static Register widen(__m256i a) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(a), 16)); }
-    static __m256i half(Register a) { return _mm512_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC); }
-    /// As `narrow` does it: vcvtneps2bf16 would take subnormal numbers for zero.
-    static __m256i bfloat(Register a) {
-        const __m512i bits = _mm512_castps_si512(a);
-        const __m512i odd = _mm512_and_si512(_mm512_srli_epi32(bits, 16), _mm512_set1_epi32(1));
-        const __m512i rounded = _mm512_add_epi32(_mm512_add_epi32(bits, _mm512_set1_epi32(0x7fff)), odd);
-        const __mmask16 nan = _mm512_cmp_ps_mask(a, a, _CMP_UNORD_Q);
-        const __m512i all = _mm512_mask_or_epi32(rounded, nan, bits, _mm512_set1_epi32(0x400000));
-        return _mm512_cvtepi32_epi16(_mm512_srli_epi32(all, 16));
-    }
+    static constexpr First kAll = 0xffff;
+    using Bits [[gnu::vector_size(64)]] = std::uint32_t;
+    using Halves [[gnu::vector_size(32)]] = std::uint16_t;
 };
 
 template <> struct Vector<double> {
