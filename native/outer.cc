@@ -88,6 +88,8 @@ template <class T> class Outer {
     /// Whether each step copies the pixels of this factor that it needs.
     bool in_steps(const Factor<T> &factor) const {
         const bool here = in_place<T>(factor.view, plan_.element);
+        if (factor.view.stride[4] != 1)
+            return false; // to bring channels together for each tap would take longer
         if (plan_.channelwise)
             return !here;
         const Index height = std::min(rows_, kTilesDown * plan_.kernel->rows);
