@@ -212,7 +212,7 @@ class BoundPacked {
                 Packed<T> packed(plan, filter, true, signalled);
                 if (bias || activation != Activation::none)
                     packed.epilogue = {*plan.kernel, activation, parameter,
-                                       entries<S>(bias, plan.geometry.out_channels)};
+                                       entries<S>(plan.isa, bias, plan.geometry.out_channels)};
                 result.emplace(std::move(packed));
             });
         });
@@ -220,13 +220,14 @@ class BoundPacked {
     }
 
     /// A bias of elements S, in the type of the sums.
-    template <class S> static std::vector<typename Sum<S>::type> entries(const std::optional<In> &bias, Index count) {
+    template <class S>
+    static std::vector<typename Sum<S>::type> entries(Isa isa, const std::optional<In> &bias, Index count) {
         std::vector<typename Sum<S>::type> result(static_cast<std::size_t>(count));
         if (!bias)
             return result;
         if (bias->ndim() != 1 || bias->itemsize() != sizeof(S) || static_cast<Index>(bias->shape(0)) != count)
             throw std::invalid_argument("bias does not match the plan's channels or element type");
-        copy_matrix(static_cast<const S *>(bias->data()), 0, bias->stride(0), 1, count, result.data(), count);
+        copy_matrix(isa, static_cast<const S *>(bias->data()), 0, bias->stride(0), 1, count, result.data(), count);
         return result;
     }
 

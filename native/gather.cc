@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <optional>
 
 #include "pack.h"
 
@@ -12,6 +13,10 @@ namespace {
 // What a block of the result reads of the source should stay in a second-level cache of 512 KiB or more.
 constexpr Index kBlockBytes = 256 << 10;
 constexpr Index kFewestPositions = 64, kMostPositions = 4096;
+// A source that kernels can't read where it is gets copied, block by block into caches, if that copies little twice or
+// little in comparison with the multiplications; else as a whole.
+constexpr Index kMostPartBytes = 1 << 20;
+constexpr double kMostCopied = 2, kFewestProducts = 128;
 // All phases of a position are in one block, unless there are so many that it would be large only for that.
 constexpr Index kMostCells = 1 << 16;
 // A filter that is used for so few positions, in so many panels at least, is packed panel by panel as they are used.
@@ -41,10 +46,9 @@ template <class T> class Gather {
   public:
     Gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
            const View &target, Poll poll)
-        : plan_(plan), target_(target), filter_(filter), epilogue_(epilogue), source_(source, plan.element, poll),
-          groups_(products(plan)), depth_(plan.channelwise ? 1 : source.shape[4] / groups_),
-          columns_(target.shape[4] / groups_), panels_(ceil_div(columns_, plan.kernel->columns)),
-          direct_(in_place<T>(target, plan.element)) {
+        : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue), groups_(products(plan)),
+          depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_),
+          panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)) {
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
             each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
@@ -56,6 +60,8 @@ template <class T> class Gather {
             epilogue.on_columns(unreached_.data(), 0, 1, target.shape[4], 0);
         }
         cut();
+        if (in_place<T>(source, plan.element) || !in_parts())
+            whole_.emplace(source, plan.element, plan.isa, poll);
     }
 
     void run(Poll poll) const {
@@ -81,6 +87,14 @@ template <class T> class Gather {
         const auto &axes = plan_.geometry.axes;
         return axes[0].kernel * axes[1].kernel * axes[2].kernel;
     }
+
+    /// What a block reads of the source: cell i of an axis, and channel i, at i - first.
+    struct Part {
+        const T *data;
+        Index stride[4], first[5];
+        std::optional<Buffer<T>> copy;
+    };
+
     Index blocks() const { return blocks_[0] * blocks_[1] * blocks_[2] * blocks_[3]; }
 
     /// Chooses the blocks of the result, and in how many shares the panels of columns are dealt out. Nothing here
@@ -113,6 +127,59 @@ template <class T> class Gather {
         }
     }
 
+    /// Whether each block copies the part of the source that it reads.
+    bool in_parts() const {
+        const bool output = plan_.wrt == Operand::output;
+        double part = static_cast<double>(block_[0]), products = static_cast<double>(plan_.geometry.batch);
+        for (int i : {1, 2, 3}) {
+            const Axis &axis = plan_.geometry.axes[i - 1];
+            const Index extent = (axis.kernel - 1) * axis.dilation;
+            const Index read =
+                output ? (block_[i] - 1 + extent) / axis.stride + 2 : (block_[i] - 1) * axis.stride + extent + 1;
+            part *= static_cast<double>(std::min(read, source_.shape[i]));
+            products *= static_cast<double>(axis.input) * static_cast<double>(axis.kernel);
+        }
+        const Geometry &geometry = plan_.geometry;
+        products *= static_cast<double>(geometry.in_channels * (geometry.out_channels / geometry.groups));
+        part *= static_cast<double>(plan_.channelwise ? ceil_div(columns_, panel_shares_) : depth_);
+        double source = 1;
+        for (Index length : source_.shape)
+            source *= static_cast<double>(length);
+        const double copied = part * static_cast<double>(blocks() * groups_ * panel_shares_);
+        return part * sizeof(T) <= kMostPartBytes &&
+               (copied <= kMostCopied * source || copied * kFewestProducts <= products);
+    }
+
+    /// Copies the part of the source that these runs read, unless all of it is there.
+    Part part(Range images, const std::vector<Run> (&runs)[3], Range channels) const {
+        if (whole_) {
+            const auto &[data, stride] = whole_->rows();
+            return {data, {stride[0], stride[1], stride[2], stride[3]}, {}, {}};
+        }
+        Range box[5] = {images, {}, {}, {}, channels};
+        for (int i : {1, 2, 3}) {
+            Range &cells = box[i] = {source_.shape[i], 0};
+            for (const Run &run : runs[i - 1]) {
+                const Index along = (run.count - 1) * run.source_step, taps = (run.taps - 1) * run.source_tap;
+                cells.first = std::min(cells.first, run.source + std::min<Index>(along, 0) + std::min<Index>(taps, 0));
+                cells.last =
+                    std::max(cells.last, run.source + std::max<Index>(along, 0) + std::max<Index>(taps, 0) + 1);
+            }
+            if (cells.count() <= 0)
+                return {}; // no runs
+        }
+        Part part{nullptr, {}, {}, {}};
+        part.stride[3] = channels.count();
+        for (int i : {2, 1, 0})
+            part.stride[i] = part.stride[i + 1] * box[i + 1].count();
+        for (int i = 0; i < 5; ++i)
+            part.first[i] = box[i].first;
+        part.copy.emplace(images.count() * part.stride[0]);
+        part.data = part.copy->get();
+        load(plan_.element, plan_.isa, source_, box, part.copy->get());
+        return part;
+    }
+
     void compute(Index task) const {
         const Index share = task % panel_shares_;
         const Index group = task / panel_shares_ % groups_;
@@ -137,25 +204,31 @@ template <class T> class Gather {
                 if ((run.target - box[i + 1].first) % step[i] == 0)
                     runs[i].push_back(run);
             });
+        const Range channels = plan_.channelwise ? Range{panels.first * plan_.kernel->columns,
+                                                         std::min(columns_, panels.last * plan_.kernel->columns)}
+                                                 : Range{group * depth_, (group + 1) * depth_};
+        const Part source = part(box[0], runs, channels);
         if (filter_.packed()) {
-            compute(box, runs, group, panels, nullptr);
+            compute(box, runs, source, group, panels, nullptr);
             return;
         }
         // One panel at a time, which serves all regions while it is in the cache.
         const Buffer<T> room(filter_.panel_size());
         for (Index panel = panels.first; panel < panels.last; ++panel)
-            compute(box, runs, group, {panel, panel + 1}, filter_.panel(group, panel, room.get()));
+            compute(box, runs, source, group, {panel, panel + 1}, filter_.panel(group, panel, room.get()));
     }
 
     /// The weights are those of the only panel, or null where the filter is packed.
-    void compute(const Box &box, const std::vector<Run> (&runs)[3], Index group, Range panels, const T *weights) const {
+    void compute(const Box &box, const std::vector<Run> (&runs)[3], const Part &source, Index group, Range panels,
+                 const T *weights) const {
         Region region;
         for (const Run &d : runs[0])
             for (const Run &h : runs[1])
                 for (const Run &w : runs[2]) {
-                    fill(region, box[0], {d, h, w}, group);
+                    fill(region, source, box[0], {d, h, w}, group);
                     for (Index panel = panels.first; panel < panels.last; ++panel)
-                        if (!multiply(region, group, panel, weights ? weights : filter_.panel(group, panel, nullptr)))
+                        if (!multiply(region, source, group, panel,
+                                      weights ? weights : filter_.panel(group, panel, nullptr)))
                             return;
                 }
     }
@@ -171,22 +244,23 @@ template <class T> class Gather {
                     const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + box[3].first * stride[3] +
                                          (group * columns_ + first) * stride[4];
                     store(unreached_.data() + group * columns_ + first, 0, ceil_div(box[3].count(), step[2]), columns,
-                          plan_.element, {at(target_, plan_.element, offset), step[2] * stride[3], stride[4]});
+                          plan_.element, plan_.isa,
+                          {at(target_, plan_.element, offset), step[2] * stride[3], stride[4]});
                 }
     }
 
-    void fill(Region &region, Range images, const std::array<Run, 3> &runs, Index group) const {
-        const Index *source = source_.rows().stride;
+    void fill(Region &region, const Part &part, Range images, const std::array<Run, 3> &runs, Index group) const {
+        const Index *source = part.stride;
         const Index *target = target_.stride;
         region.count[0] = images.count();
-        region.source = images.first * source[0] + group * depth_;
+        region.source = (images.first - part.first[0]) * source[0] + group * depth_ - part.first[4];
         region.target = images.first * target[0] + group * columns_ * target[4];
         region.source_step[0] = source[0];
         region.target_step[0] = target[0];
         for (int i : {1, 2, 3}) {
             const Run &run = runs[i - 1];
             region.count[i] = run.count;
-            region.source += run.source * source[i];
+            region.source += (run.source - part.first[i]) * source[i];
             region.target += run.target * target[i];
             region.source_step[i] = distance(run.count, run.source_step, source[i]);
             region.target_step[i] = distance(run.count, run.target_step, target[i]);
@@ -207,7 +281,7 @@ template <class T> class Gather {
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
     /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
-    bool multiply(const Region &region, Index group, Index panel, const T *weights) const {
+    bool multiply(const Region &region, const Part &part, Index group, Index panel, const T *weights) const {
         const auto [along, others] = along_longest(region.count);
 
         const Index first = panel * plan_.kernel->columns;
@@ -242,7 +316,7 @@ template <class T> class Gather {
                     for (Index piece = 0; piece < pieces; ++piece) {
                         const Index begin = piece * region.count[along] / pieces;
                         const Index rows = (piece + 1) * region.count[along] / pieces - begin;
-                        tile.a = source_.rows().data + source + begin * region.source_step[along];
+                        tile.a = part.data + source + begin * region.source_step[along];
                         tile.ahead = done == 0 && piece == 0 ? next : 0;
                         if (plan_.channelwise)
                             tile.a += first;
@@ -275,15 +349,15 @@ template <class T> class Gather {
         tile.c_row = tile.columns;
         function(tile);
         epilogue_.on_columns(scratch, tile.c_row, rows, tile.columns, channel);
-        store(scratch, tile.c_row, rows, tile.columns, plan_.element,
+        store(scratch, tile.c_row, rows, tile.columns, plan_.element, plan_.isa,
               {at(target_, plan_.element, target), target_row, target_.stride[4]});
     }
 
     const Plan &plan_;
-    const View &target_;
+    const View &source_, &target_;
     const PackedFilter<T> &filter_;
     const Epilogue<T> &epilogue_;
-    const Readable<T> source_;
+    std::optional<Readable<T>> whole_; // the source, unless each block copies a part
     const Index groups_;
     const Index depth_, columns_, panels_; // of one group
     const bool direct_;

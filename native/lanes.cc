@@ -172,15 +172,9 @@ template <class T> class Lanes {
                                  first * stride[3] + work.group * depth_ * stride[4];
             visit(plan_.element, [&](auto value) {
                 using S = decltype(value);
-                if constexpr (std::is_same_v<S, T>)
-                    if (stride[4] == 1) {
-                        functions_.transpose(static_cast<const T *>(source_.data) + offset, stride[3], cells, depth_,
-                                             image + left, cut_.channel);
-                        return;
-                    }
                 if constexpr (std::is_same_v<typename Sum<S>::type, T>)
-                    copy_matrix(static_cast<const S *>(source_.data) + offset, stride[4], stride[3], depth_, cells,
-                                image + left, cut_.channel);
+                    copy_matrix(plan_.isa, static_cast<const S *>(source_.data) + offset, stride[4], stride[3], depth_,
+                                cells, image + left, cut_.channel);
             });
         }
     }
@@ -229,8 +223,8 @@ template <class T> class Lanes {
                 const Index offset = (work.image + n) * stride[0] + work.depth * stride[1] + row * stride[2] +
                                      (origin + skip * w.stride) * stride[3] + work.group * columns_ * stride[4];
                 for (Index o = 0; o < columns_; ++o)
-                    store(sums + (j * columns_ + o) * sums_row + begin - first + skip, 1, count, 1, plan_.element,
-                          {at(target_, plan_.element, offset + o * stride[4]), w.stride * stride[3], 0});
+                    store(sums + (j * columns_ + o) * sums_row + begin - first + skip, 0, 1, count, plan_.element,
+                          plan_.isa, {at(target_, plan_.element, offset + o * stride[4]), 0, w.stride * stride[3]});
             }
         }
     }

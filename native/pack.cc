@@ -4,8 +4,6 @@
 #include <algorithm>
 #include <cstdlib>
 
-#include "kernels/kernel.h"
-
 namespace backstride {
 namespace {
 
@@ -18,9 +16,25 @@ template <class T, class Body> void visit_as(Element element, const void *data, 
     });
 }
 
+constexpr Index kPieceRows = 16, kPieceColumns = 32;
+
+/// to[r * place.row + c * place.column] = from[r * from_row + c], neighbours in the result one after the other.
+template <class S, class T>
+void scatter(const T *from, Index from_row, Index rows, Index columns, S *to, const Place &place) {
+    if (std::abs(place.column) <= std::abs(place.row)) {
+        for (Index r = 0; r < rows; ++r)
+            for (Index c = 0; c < columns; ++c)
+                to[r * place.row + c * place.column] = static_cast<S>(from[r * from_row + c]);
+    } else {
+        for (Index c = 0; c < columns; ++c)
+            for (Index r = 0; r < rows; ++r)
+                to[r * place.row + c * place.column] = static_cast<S>(from[r * from_row + c]);
+    }
+}
+
 } // namespace
 
-template <class T> Readable<T>::Readable(const View &view, Element element, Poll poll) {
+template <class T> Readable<T>::Readable(const View &view, Element element, Isa isa, Poll poll) {
     if (in_place<T>(view, element)) {
         rows_.data = static_cast<const T *>(view.data);
         std::copy_n(view.stride, 4, rows_.stride);
@@ -33,19 +47,16 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Poll
     // One piece of a row at a time, about 64 KiB.
     const Index piece = std::max<Index>(16, 16384 / channels);
     const Index pieces = (width + piece - 1) / piece;
-    visit_as<T>(element, view.data, [&](const auto *data) {
-        parallel_for(
-            batch * depth * height * pieces,
-            [&](Index task) {
-                const Index row = task / pieces, first = task % pieces * piece;
-                const Index h = row % height, d = row / height % depth, n = row / height / depth;
-                const Index *stride = view.stride;
-                copy_matrix(data + n * stride[0] + d * stride[1] + h * stride[2] + first * stride[3], stride[3],
-                            stride[4], std::min(piece, width - first), channels,
-                            copy_->get() + (row * width + first) * channels, channels);
-            },
-            poll);
-    });
+    parallel_for(
+        batch * depth * height * pieces,
+        [&](Index task) {
+            const Index row = task / pieces, first = task % pieces * piece;
+            const Index h = row % height, d = row / height % depth, n = row / height / depth;
+            load(element, isa, view,
+                 {{n, n + 1}, {d, d + 1}, {h, h + 1}, {first, std::min(first + piece, width)}, {0, channels}},
+                 copy_->get() + (row * width + first) * channels);
+        },
+        poll);
 }
 
 template <class T>
@@ -83,36 +94,57 @@ template <class T> void PackedFilter<T>::pack_tap(Index group, Index index, Inde
     visit_as<T>(element_, filter_.data, [&](const auto *data) {
         const auto *from = data + d * filter_.stride[0] + h * filter_.stride[1] + w * filter_.stride[2] +
                            group * (filter_.shape[4] / groups_) * filter_.stride[4] + index * width_ * column_stride;
-        if constexpr (std::is_floating_point_v<T> && std::is_same_v<decltype(from), const T *>)
-            if (depth_stride == 1) {
-                stripe_functions<T>(isa_).transpose(from, column_stride, columns(index), depth_, to, columns(index));
-                return;
-            }
-        copy_matrix(from, depth_stride, column_stride, depth_, columns(index), to, columns(index));
+        copy_matrix(isa_, from, depth_stride, column_stride, depth_, columns(index), to, columns(index));
     });
 }
 
 template <class T>
-void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, const Place &place) {
+void load(Element element, Isa isa, const Place &place, Index rows, Index columns, T *to, Index to_row) {
+    visit_as<T>(element, place.data,
+                [&](const auto *data) { copy_matrix(isa, data, place.row, place.column, rows, columns, to, to_row); });
+}
+
+template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to) {
+    const Index *stride = view.stride;
+    const Index width = box[3].count(), channels = box[4].count();
+    const Index first = box[3].first * stride[3] + box[4].first * stride[4];
+    for (Index n = box[0].first; n < box[0].last; ++n)
+        for (Index d = box[1].first; d < box[1].last; ++d)
+            for (Index h = box[2].first; h < box[2].last; ++h, to += width * channels) {
+                const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + first;
+                load(element, isa, {at(view, element, offset), stride[3], stride[4]}, width, channels, to, channels);
+            }
+}
+
+template <class T>
+void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place) {
     visit_as<T>(element, place.data, [&](const auto *data) {
         using S = std::remove_cvref_t<decltype(*data)>;
         S *to = const_cast<S *>(data);
-        if (std::abs(place.column) <= std::abs(place.row)) {
-            for (Index r = 0; r < rows; ++r)
-                for (Index c = 0; c < columns; ++c)
-                    to[r * place.row + c * place.column] = narrow<S>(sums[r * sums_row + c]);
-        } else {
-            for (Index c = 0; c < columns; ++c)
-                for (Index r = 0; r < rows; ++r)
-                    to[r * place.row + c * place.column] = narrow<S>(sums[r * sums_row + c]);
+        if constexpr (std::is_floating_point_v<T>) {
+            if (place.column == 1 || columns == 1)
+                return moves<S>(isa).store(sums, sums_row, rows, columns, to, place.row);
         }
+        if constexpr (std::is_floating_point_v<T> && !std::is_same_v<S, T>) {
+            // Rounded by vectors, then dealt out.
+            S piece[kPieceRows * kPieceColumns];
+            for (Index r = 0; r < rows; r += kPieceRows)
+                for (Index c = 0; c < columns; c += kPieceColumns) {
+                    const Index height = std::min(kPieceRows, rows - r), width = std::min(kPieceColumns, columns - c);
+                    moves<S>(isa).store(sums + r * sums_row + c, sums_row, height, width, piece, width);
+                    scatter(piece, width, height, width, to + r * place.row + c * place.column, place);
+                }
+        } else
+            scatter(sums, sums_row, rows, columns, to, place);
     });
 }
 
 #define INSTANTIATE(T)                                                                                                 \
     template class Readable<T>;                                                                                        \
     template class PackedFilter<T>;                                                                                    \
-    template void store(const T *, Index, Index, Index, Element, const Place &);
+    template void load(Element, Isa, const Place &, Index, Index, T *, Index);                                         \
+    template void load(Element, Isa, const View &, const Range(&)[5], T *);                                            \
+    template void store(const T *, Index, Index, Index, Element, Isa, const Place &);
 INSTANTIATE(float)
 INSTANTIATE(double)
 INSTANTIATE(std::uint32_t)

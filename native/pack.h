@@ -8,6 +8,8 @@
 
 #include "cpu.h"
 #include "element.h"
+#include "geometry.h"
+#include "kernels/kernel.h"
 #include "memory.h"
 #include "threads.h"
 #include "view.h"
@@ -23,7 +25,7 @@ template <class T> bool in_place(const View &view, Element element) {
 /// An array as the kernels read it: where it is, or else a contiguous native copy.
 template <class T> class Readable {
   public:
-    Readable(const View &view, Element element, Poll poll);
+    Readable(const View &view, Element element, Isa isa, Poll poll);
     const Rows<const T> &rows() const { return rows_; }
 
   private:
@@ -64,7 +66,13 @@ template <class T> class PackedFilter {
 /// to[r * to_row + c] = from[r * row + c * column]. In blocks, so that a transposition uses each cache line it touches
 /// while it is near.
 template <class T, class S>
-void copy_matrix(const S *from, Index row, Index column, Index rows, Index columns, T *to, Index to_row) {
+void copy_matrix(Isa isa, const S *from, Index row, Index column, Index rows, Index columns, T *to, Index to_row) {
+    if constexpr (std::is_floating_point_v<T>) {
+        if (column == 1 || columns == 1)
+            return moves<S>(isa).load(from, row, rows, columns, to, to_row);
+        if (row == 1 || rows == 1)
+            return moves<S>(isa).transpose(from, column, columns, rows, to, to_row);
+    }
     constexpr Index kBlock = 16;
     const Index width = column == 1 ? columns : kBlock;
     for (Index r0 = 0; r0 < rows; r0 += kBlock)
@@ -82,9 +90,16 @@ struct Place {
     Index row, column;
 };
 
+/// Copies a matrix of elements from its place, as sums.
+template <class T>
+void load(Element element, Isa isa, const Place &place, Index rows, Index columns, T *to, Index to_row);
+
+/// Copies the cells `box` of an array, channels last, to contiguous ones.
+template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to);
+
 /// Copies a matrix of sums to its place, rounding each once.
 template <class T>
-void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, const Place &place);
+void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place);
 
 /// The address of an element.
 inline void *at(const View &view, Element element, Index offset) {

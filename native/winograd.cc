@@ -230,7 +230,7 @@ PackedPoints<T>::PackedPoints(const Plan &plan, const Scheme &scheme, const View
                                 (out_first + row) * filter.stride[3] +
                                 (group * in_channels + in_first) * filter.stride[4];
                 in[tap] = cells + tap * kChannels;
-                copy_matrix(from, 0, filter.stride[4], 1, in_count, cells + tap * kChannels, kChannels);
+                copy_matrix(plan.isa, from, 0, filter.stride[4], 1, in_count, cells + tap * kChannels, kChannels);
             }
             for (Index point = 0; point < points; ++point)
                 out[point] = values + (point * kRows + row) * kChannels;
@@ -261,10 +261,10 @@ PackedPoints<T>::PackedPoints(const Plan &plan, const Scheme &scheme, const View
                     const Index some = std::min(last - channel, panel + columns - column);
                     T *const to = data_->get() + group * group_size_ + point.offset + panel * depth + column - panel;
                     if (transposed)
-                        stripe_functions<T>(plan.isa).transpose(value + (channel - block) * kChannels, kChannels, some,
-                                                                in_count, to + in_first * columns, columns);
+                        moves<T>(plan.isa).transpose(value + (channel - block) * kChannels, kChannels, some, in_count,
+                                                     to + in_first * columns, columns);
                     else
-                        copy_matrix(value + channel - block, kChannels, 1, out_count, some,
+                        copy_matrix(plan.isa, value + channel - block, kChannels, 1, out_count, some,
                                     to + (before * channels.depth + out_first) * columns, columns);
                     channel += some;
                 }
@@ -289,9 +289,9 @@ template <class T> class Winograd {
   public:
     Winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
              const View &target, Poll poll)
-        : plan_(plan), target_(target), filter_(filter), epilogue_(epilogue), source_(source, plan.element, poll),
-          lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()),
-          planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
+        : plan_(plan), target_(target), filter_(filter), epilogue_(epilogue),
+          source_(source, plan.element, plan.isa, poll), lines_(plan, filter.scheme()), channels_(plan),
+          points_(lines_.points()), planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
           tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
           row_(source.shape[4] + kRowPadding), direct_(in_place<T>(target, plan.element)),
           zeros_(static_cast<std::size_t>(std::max(source.shape[4], kColumns))),
@@ -488,7 +488,7 @@ template <class T> class Winograd {
             if (exists[i]) {
                 epilogue_.on_columns(out[i], part.channels, 1, part.channels, channel);
                 if (!direct_)
-                    store(out[i], part.channels, 1, part.channels, plan_.element,
+                    store(out[i], part.channels, 1, part.channels, plan_.element, plan_.isa,
                           {backstride::at(target_, plan_.element, offset[i]), 0, stride[4]});
             }
     }

@@ -176,6 +176,23 @@ CHANNELS = [
     for n, m in zip(WIDTHS, WIDTHS[4:] + WIDTHS[:4], strict=True)
 ]
 
+# Of several blocks, panels or steps; too large for the reference.
+LARGER = [
+    case("blocks", same(70, 5, 2, 140), same(90, 4, 2, 180), channels=(24, 40)),
+    case("blocks-of-images", same(6, 4, 2, 12), same(5, 3, 2, 10), channels=(70, 50), batch=90),
+    case("blocks-3d", same(9, 3, 2, 18), same(20, 3, 2, 39), same(30, 3, 1, 30), channels=(12, 35), batch=1),
+    case("blocks-dilated", same(300, 3, 1, 300, dilation=90), same(40, 3, 2, 80, dilation=3), channels=(40, 33)),
+    case("blocks-k-less-than-s", valid(90, 2, 5), valid(60, 2, 3, extra=2), channels=(20, 36)),
+    case("blocks-negative-crop", Axis(80, 3, 175, 2, 1, -7), Axis(60, 4, 100, 2, 1, 9), channels=(33, 20)),
+    case("blocks-groups", same(50, 3, 2, 100), same(60, 3, 2, 120), channels=(48, 60), groups=3),
+    case("blocks-depthwise", same(50, 3, 2, 100), same(40, 4, 2, 80), channels=(300, 300), groups=300),
+    case("blocks-few-channels", same(64, 5, 2, 128), same(80, 5, 2, 160), channels=(40, 3), batch=3),
+    case("blocks-one-channel", same(200, 3, 2, 400), same(150, 3, 2, 300), channels=(1, 1)),
+    case("panels", same(4, 4, 2, 8), same(5, 4, 2, 10), channels=(80, 300), batch=1),
+    case("steps", same(30, 2, 2, 60), same(40, 3, 2, 80), channels=(300, 130)),
+    case("steps-of-large-arrays", same(250, 1, 1, 250), same(300, 2, 2, 600), channels=(9, 18)),
+]
+
 GEOMETRIES = NETWORKS + EDGES + RANKS + GROUPS + FEW + CHANNELS
 
 # A few of every sort, for tests in which a geometry takes long.

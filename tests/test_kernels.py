@@ -278,14 +278,14 @@ def every(name: str) -> np.ndarray:
     return np.arange(2**16, dtype=np.uint16).view(HALVES[name])
 
 
-def scaled(values: np.ndarray, factors: np.ndarray, wrt: str = "output") -> np.ndarray:
+def scaled(values: np.ndarray, factors: np.ndarray, wrt: str = "output", kernel: str = "") -> np.ndarray:
     """values[:, None] * factors, computed as a convolution of one tap."""
     geometry = Geometry((Axis(len(values), 1, len(values)),), 1, 1, len(factors))
     weights = factors.reshape(1, -1, 1)
     if wrt == "output":
-        return backend.derivative("output", geometry, values.reshape(1, -1, 1), weights)[0]
+        return backend.derivative("output", geometry, values.reshape(1, -1, 1), weights, kernel)[0]
     turned = Geometry(geometry.axes, 1, len(factors), 1)
-    return backend.derivative("input", turned, weights.reshape(1, 1, -1), values.reshape(1, -1, 1))[0]
+    return backend.derivative("input", turned, weights.reshape(1, 1, -1), values.reshape(1, -1, 1), kernel)[0]
 
 
 def is_nan(array: np.ndarray) -> np.ndarray:
@@ -302,18 +302,37 @@ def check_same_numbers(got: np.ndarray, want: np.ndarray) -> None:
     assert_array_equal(got.view(np.uint16), want.view(np.uint16))
 
 
+@pytest.mark.parametrize("kernel", kernels_for("float32"))
 @pytest.mark.parametrize("wrt", ["output", "input"])
 @pytest.mark.parametrize("name", HALVES)
-def test_identity_keeps_every_16_bit_float(name: str, wrt: str) -> None:
+def test_identity_keeps_every_16_bit_float(name: str, wrt: str, kernel: str) -> None:
     values = every(name)
     assert is_nan(values).sum() == {"float16": 2 * 1023, "bfloat16": 2 * 127}[name]
-    check_same_numbers(scaled(values, np.ones(1, values.dtype), wrt), values[:, None])
+    check_same_numbers(scaled(values, np.ones(1, values.dtype), wrt, kernel), values[:, None])
 
 
+@pytest.mark.parametrize("kernel", kernels_for("float32"))
 @pytest.mark.parametrize("name", HALVES)
-def test_identity_keeps_every_16_bit_float_as_a_filter(name: str) -> None:
+def test_identity_keeps_every_16_bit_float_as_a_filter(name: str, kernel: str) -> None:
     values = every(name)
-    check_same_numbers(scaled(np.ones(1, values.dtype), values), values[None])
+    check_same_numbers(scaled(np.ones(1, values.dtype), values, "output", kernel), values[None])
+
+
+@pytest.mark.parametrize("channels_first", [False, True])
+@pytest.mark.parametrize("kernel", kernels_for("float32"))
+@pytest.mark.parametrize("name", HALVES)
+def test_identity_of_channels_keeps_every_16_bit_float(name: str, kernel: str, channels_first: bool) -> None:
+    """Rows of many channels, and their transposition, for all three operations."""
+    values = every(name).reshape((1, 64, 1024) if channels_first else (1, 1024, 64))
+    pixels = Geometry((Axis(1024, 1, 1024),), 1, 64, 64, 64, channels_first)
+    ones = np.ones((1, 1, 64), values.dtype)
+    for wrt, first, second in [("output", values, ones), ("input", ones, values)]:
+        check_same_numbers(backend.derivative(wrt, pixels, first, second, kernel), values)
+    taps = Geometry((Axis(1, 1024, 1024),), 1, 64, 64, 64, channels_first)
+    ones = np.ones((1, 64, 1) if channels_first else (1, 1, 64), values.dtype)
+    filters = values[0].T if channels_first else values[0]
+    check_same_numbers(backend.derivative("output", taps, ones, filters[:, None], kernel), values)
+    check_same_numbers(backend.derivative("filter", taps, ones, values, kernel), filters[:, None])
 
 
 FACTORS = [
@@ -332,18 +351,19 @@ FACTORS = [
 ]
 
 
+@pytest.mark.parametrize("kernel", kernels_for("float32"))
 @pytest.mark.parametrize("wrt", ["output", "input"])
 @pytest.mark.parametrize("name", HALVES)
-def test_products_of_every_16_bit_float_round_once(name: str, wrt: str) -> None:
+def test_products_of_every_16_bit_float_round_once(name: str, wrt: str, kernel: str) -> None:
     """A product of two of these is exact in float32 (but for bfloat16's smallest); so is the rounding of ties,
     of subnormals and to infinity, wherever a sum can fall."""
-    values, factors = every(name), np.array(FACTORS).astype(HALVES[name])
+    values, factors = every(name), np.resize(FACTORS, 35).astype(HALVES[name])
     with np.errstate(all="ignore"):
         sums = values.astype(np.float32)[:, None] * factors.astype(np.float32)
         want = sums.astype(values.dtype)
         rounded = np.isfinite(sums) & (sums != want.astype(np.float32))
     assert rounded.sum() > 2**16, "products must be rounded"
-    check_same_numbers(scaled(values, factors, wrt), want)
+    check_same_numbers(scaled(values, factors, wrt, kernel), want)
 
 
 @pytest.mark.parametrize("name", HALVES)
@@ -367,6 +387,26 @@ def test_16_bit_floats_sum_in_float32(name: str) -> None:
     geometry = Geometry((Axis(1, 1, 1),), 1, 4097, 1)
     x = np.ones((1, 1, 4097), dtype)
     assert backend.derivative("output", geometry, x, np.ones((1, 1, 4097), dtype)).item() == 4096
+
+
+@pytest.mark.parametrize("wrt", OPERANDS)
+@pytest.mark.parametrize("case", cases.LARGER, ids=str)
+@pytest.mark.parametrize("name", FLOATS)
+def test_copies_change_no_bit(name: str, case: Case, wrt: str) -> None:
+    """Whatever kernels can't read in place is copied, in parts or as a whole: 16-bit floats to float32, which then has
+    the sums of float32 itself, and channels that are not neighbours."""
+    dtype = dtype_of(name)
+    arrays = [reals(case.geometry, operand, dtype) for operand in given(wrt)]
+    with np.errstate(over="ignore"):
+        want = backend.derivative(wrt, case.geometry, *(array.astype(SUMS[name]) for array in arrays)).astype(dtype)
+    assert np.isfinite(want.astype(np.float32)).all()
+    assert backend.derivative(wrt, case.geometry, *arrays).tobytes() == want.tobytes()
+    turned = [
+        np.ascontiguousarray(np.moveaxis(array, -1, 1)) if operand != "filter" else array
+        for operand, array in zip(given(wrt), arrays, strict=True)
+    ]
+    got = backend.derivative(wrt, case.channels_first.geometry, *turned)
+    assert (np.moveaxis(got, 1, -1) if wrt != "filter" else got).tobytes() == want.tobytes()
 
 
 # BACKSTRIDE_ISA

@@ -24,7 +24,9 @@ from backstride._geometry import Geometry
 FLOAT32 = [name for name, _, element, _, _ in _native.kernels() if element == "float32"]
 FLOAT64 = [name for name, _, element, _, _ in _native.kernels() if element == "float64"]
 DTYPES = {np.dtype("f4"): ["", *FLOAT32], np.dtype("f8"): ["", *FLOAT64]}
-DTYPES |= {np.dtype("f2"): [""], np.dtype(ml_dtypes.bfloat16): [""]}
+# 16-bit floats are widened and rounded by each instruction set in its own way.
+LAST = list({isa: name for name, isa, element, _, _ in _native.kernels() if element == "float32"}.values())
+DTYPES |= {np.dtype("f2"): ["", *LAST], np.dtype(ml_dtypes.bfloat16): ["", *LAST]}
 
 # Products with these are NaN or infinite, and their signs cancel to NaN; zero times infinity is NaN too.
 VALUES = [np.nan, np.inf, -np.inf]

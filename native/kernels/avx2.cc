@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
-// AVX2 with FMA: 16 registers of 32 bytes; masks are vectors, loaded from a window that slides over a table.
+// AVX2 with FMA and F16C: 16 registers of 32 bytes; masks are vectors, loaded from a window that slides over a table.
 #include <immintrin.h>
 
 #include "combine.h"
+#include "moves.h"
 #include "stripe.h"
 
 namespace backstride {
@@ -29,6 +30,36 @@ template <> struct Vector<float> {
     static Register fma(Register a, Register b, Register sum) { return _mm256_fmadd_ps(a, b, sum); }
     static Register add(Register a, Register b) { return _mm256_add_ps(a, b); }
     static void hold(Register &a) { asm("" : "+x"(a)); }
+
+    static Register load(const Half *p) { return _mm256_cvtph_ps(halves(p, kWidth)); }
+    static Register load(const Half *p, First n) { return _mm256_cvtph_ps(halves(p, n)); }
+    static Register load(const Bfloat *p) { return load(p, kWidth); }
+    static Register load(const Bfloat *p, First n) {
+        return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves(p, n)), 16));
+    }
+    static void store(Half *p, Register a) { store(p, a, kWidth); }
+    static void store(Half *p, Register a, First n) {
+        const __m128i all = _mm256_cvtps_ph(a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+        __builtin_memcpy(p, &all, static_cast<std::size_t>(n) * sizeof *p);
+    }
+    static void store(Bfloat *p, Register a) { store(p, a, kWidth); }
+    static void store(Bfloat *p, Register a, First n) {
+        const __m256i bits = _mm256_castps_si256(a);
+        const __m256i odd = _mm256_and_si256(_mm256_srli_epi32(bits, 16), _mm256_set1_epi32(1));
+        const __m256i rounded = _mm256_add_epi32(_mm256_add_epi32(bits, _mm256_set1_epi32(0x7fff)), odd);
+        const __m256i quiet = _mm256_or_si256(bits, _mm256_set1_epi32(0x400000));
+        const __m256i nan = _mm256_castps_si256(_mm256_cmp_ps(a, a, _CMP_UNORD_Q));
+        const __m256i high = _mm256_srli_epi32(_mm256_blendv_epi8(rounded, quiet, nan), 16);
+        const __m128i all = _mm_packus_epi32(_mm256_castsi256_si128(high), _mm256_extracti128_si256(high, 1));
+        __builtin_memcpy(p, &all, static_cast<std::size_t>(n) * sizeof *p);
+    }
+
+  private:
+    static __m128i halves(const void *p, First n) {
+        __m128i a{};
+        __builtin_memcpy(&a, p, static_cast<std::size_t>(n) * 2);
+        return a;
+    }
 };
 
 template <> struct Vector<double> {
@@ -60,6 +91,9 @@ template <> struct Vector<double> {
 #define COMBINE_avx512(...)
 #define COMBINE_avx2(...) DEFINE_COMBINE(avx2, __VA_ARGS__)
 #define COMBINE_portable(...)
+#define MOVE_avx512(...)
+#define MOVE_avx2(...) DEFINE_MOVE(avx2, __VA_ARGS__)
+#define MOVE_portable(...)
 #include "kernels.inc"
 
 double fma_burst_avx2(Index steps) { return burst<Vector<float>>(steps); }

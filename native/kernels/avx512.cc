@@ -3,6 +3,7 @@
 #include <immintrin.h>
 
 #include "combine.h"
+#include "moves.h"
 #include "stripe.h"
 
 namespace backstride {
@@ -25,6 +26,33 @@ template <> struct Vector<float> {
     static Register fma(Register a, Register b, Register sum) { return _mm512_fmadd_ps(a, b, sum); }
     static Register add(Register a, Register b) { return _mm512_add_ps(a, b); }
     static void hold(Register &a) { asm("" : "+v"(a)); }
+
+    // Where an intrinsic would begin with a register that it does not set, of which compilers warn, there are masks of
+    // all lanes or operators instead.
+    static Register load(const Half *p) { return load(p, kAll); }
+    static Register load(const Half *p, First n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(n, p)); }
+    static void store(Half *p, Register a) { store(p, a, kAll); }
+    static void store(Half *p, Register a, First n) {
+        _mm256_mask_storeu_epi16(p, n, _mm512_maskz_cvtps_ph(kAll, a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
+    }
+    static Register load(const Bfloat *p) { return load(p, kAll); }
+    static Register load(const Bfloat *p, First n) {
+        const auto halves = reinterpret_cast<Halves>(_mm256_maskz_loadu_epi16(n, p));
+        return reinterpret_cast<Register>(__builtin_convertvector(halves, Bits) << 16);
+    }
+    static void store(Bfloat *p, Register a) { store(p, a, kAll); }
+    /// As `narrow` does it: vcvtneps2bf16 would take subnormal numbers for zero.
+    static void store(Bfloat *p, Register a, First n) {
+        const auto bits = reinterpret_cast<Bits>(a);
+        const Bits rounded = bits + 0x7fff + (bits >> 16 & 1);
+        const Bits high = (a == a ? rounded : bits | 0x400000) >> 16;
+        _mm256_mask_storeu_epi16(p, n, reinterpret_cast<__m256i>(__builtin_convertvector(high, Halves)));
+    }
+
+  private:
+    static constexpr First kAll = 0xffff;
+    using Bits [[gnu::vector_size(64)]] = std::uint32_t;
+    using Halves [[gnu::vector_size(32)]] = std::uint16_t;
 };
 
 template <> struct Vector<double> {
@@ -55,6 +83,9 @@ template <> struct Vector<double> {
 #define COMBINE_avx512(...) DEFINE_COMBINE(avx512, __VA_ARGS__)
 #define COMBINE_avx2(...)
 #define COMBINE_portable(...)
+#define MOVE_avx512(...) DEFINE_MOVE(avx512, __VA_ARGS__)
+#define MOVE_avx2(...)
+#define MOVE_portable(...)
 #include "kernels.inc"
 
 double fma_burst_avx512(Index steps) { return burst<Vector<float>>(steps); }

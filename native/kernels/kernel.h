@@ -104,8 +104,17 @@ template <class T> struct StripeFunctions {
     void (*sum[kMostStreams + 1][kMostVectors + 1])(const Stripe<T> &);
     int vectors[kMostStreams + 1];
     int width;
+};
+
+/// For one instruction set: elements become sums, which is exact, and sums elements, which rounds as `narrow` does.
+template <class S> struct Moves {
+    using T = typename Sum<S>::type;
+    /// to[r * to_row + c] = from[r * from_row + c]
+    void (*load)(const S *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
     /// to[c * to_row + r] = from[r * from_row + c]
-    void (*transpose)(const T *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
+    void (*transpose)(const S *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
+    /// to[r * to_row + c] = from[r * from_row + c]
+    void (*store)(const T *from, Index from_row, Index rows, Index columns, S *to, Index to_row);
 };
 
 /// One step of Winograd's algorithm, on many channels at once: with matrices D and A that the function stands for,
@@ -169,6 +178,8 @@ template <class T> const StripeFunctions<T> &stripe_functions(Isa isa);
 
 /// The transforms; for float and double.
 template <class T> const CombineFunctions<T> &combine_functions(Isa isa);
+/// For Half, Bfloat, float and double.
+template <class S> const Moves<S> &moves(Isa isa);
 
 /// Does nothing but `steps` rounds of independent float32 multiply-adds in registers and returns the number of
 /// operations, two per multiply-add: what the peak is measured with.
@@ -184,6 +195,9 @@ double fma_burst(Isa isa, Index steps);
 #define COMBINE(isa, T, type) extern const CombineFunctions<T> type##_combine_##isa;
 #include "kernels.inc"
 #undef COMBINE
+#define MOVE(isa, S, name) extern const Moves<S> name##_moves_##isa;
+#include "kernels.inc"
+#undef MOVE
 double fma_burst_portable(Index steps);
 double fma_burst_avx2(Index steps);
 double fma_burst_avx512(Index steps);

@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "combine.h"
+#include "moves.h"
 #include "stripe.h"
 
 namespace backstride {
@@ -28,6 +29,19 @@ template <class T> struct Vector {
     static Register fma(Register a, Register b, Register sum) { return a * b + sum; }
     static Register add(Register a, Register b) { return a + b; }
     static void hold(Register &) {}
+
+    template <class S> static Register load(const S *p) { return load(p, kWidth); }
+    template <class S> static Register load(const S *p, First n) {
+        Register a{};
+        for (int i = 0; i < n; ++i)
+            a[i] = widen(p[i]);
+        return a;
+    }
+    template <class S> static void store(S *p, Register a) { store(p, a, kWidth); }
+    template <class S> static void store(S *p, Register a, First n) {
+        for (int i = 0; i < n; ++i)
+            p[i] = narrow<S>(a[i]);
+    }
 };
 
 } // namespace
@@ -41,6 +55,9 @@ template <class T> struct Vector {
 #define COMBINE_avx512(...)
 #define COMBINE_avx2(...)
 #define COMBINE_portable(...) DEFINE_COMBINE(portable, __VA_ARGS__)
+#define MOVE_avx512(...)
+#define MOVE_avx2(...)
+#define MOVE_portable(...) DEFINE_MOVE(portable, __VA_ARGS__)
 #include "kernels.inc"
 
 double fma_burst_portable(Index steps) { return burst<Vector<float>>(steps); }

@@ -68,6 +68,10 @@ template <> const StripeFunctions<float> &stripe_functions(Isa isa) { return CHO
 template <> const StripeFunctions<double> &stripe_functions(Isa isa) { return CHOOSE(f64_stripe); }
 template <> const CombineFunctions<float> &combine_functions(Isa isa) { return CHOOSE(f32_combine); }
 template <> const CombineFunctions<double> &combine_functions(Isa isa) { return CHOOSE(f64_combine); }
+template <> const Moves<Half> &moves(Isa isa) { return CHOOSE(f16_moves); }
+template <> const Moves<Bfloat> &moves(Isa isa) { return CHOOSE(bf16_moves); }
+template <> const Moves<float> &moves(Isa isa) { return CHOOSE(f32_moves); }
+template <> const Moves<double> &moves(Isa isa) { return CHOOSE(f64_moves); }
 #undef CHOOSE
 
 double fma_burst(Isa isa, Index steps) {

@@ -100,63 +100,9 @@ constexpr void add_streams(StripeFunctions<typename V::Scalar> &functions, std::
      ...);
 }
 
-/// to[c * to_row + r] = from[r * from_row + c] for a square of as many rows and columns as a vector has lanes. Each
-/// step exchanges blocks of half the size between pairs of rows.
-template <class V, int... Lane>
-[[gnu::always_inline]] inline void transpose_square(const typename V::Scalar *from, Index from_row,
-                                                    typename V::Scalar *to, Index to_row,
-                                                    std::integer_sequence<int, Lane...>) {
-    using Integer = std::conditional_t<sizeof(typename V::Scalar) == 8, std::int64_t, std::int32_t>;
-    using Mask [[gnu::vector_size(sizeof(typename V::Register))]] = Integer;
-    typename V::Register row[V::kWidth];
-#pragma GCC unroll 16
-    for (int r = 0; r < V::kWidth; ++r) {
-        row[r] = V::load(from + r * from_row);
-        __builtin_prefetch(from + (r + V::kWidth) * from_row); // of the next square, in an order no hardware expects
-    }
-    const auto exchange = [&]<int Half>(std::integral_constant<int, Half>) {
-        constexpr int kWidth = V::kWidth;
-        const Mask low = {(Lane & Half ? kWidth + Lane - Half : Lane)...};
-        const Mask high = {(Lane & Half ? kWidth + Lane : Lane + Half)...};
-#pragma GCC unroll 16
-        for (int r = 0; r < kWidth; ++r)
-            if (!(r & Half)) {
-                const auto a = row[r], b = row[r + Half];
-                row[r] = __builtin_shuffle(a, b, low);
-                row[r + Half] = __builtin_shuffle(a, b, high);
-            }
-    };
-    if constexpr (V::kWidth > 8)
-        exchange(std::integral_constant<int, 8>{});
-    if constexpr (V::kWidth > 4)
-        exchange(std::integral_constant<int, 4>{});
-    if constexpr (V::kWidth > 2)
-        exchange(std::integral_constant<int, 2>{});
-    exchange(std::integral_constant<int, 1>{});
-#pragma GCC unroll 16
-    for (int r = 0; r < V::kWidth; ++r)
-        V::store(to + r * to_row, row[r]);
-}
-
-/// The same for any matrix.
-template <class V>
-void transpose(const typename V::Scalar *from, Index from_row, Index rows, Index columns, typename V::Scalar *to,
-               Index to_row) {
-    constexpr Index kWidth = V::kWidth;
-    const Index whole_rows = rows / kWidth * kWidth, whole_columns = columns / kWidth * kWidth;
-    for (Index r = 0; r < whole_rows; r += kWidth)
-        for (Index c = 0; c < whole_columns; c += kWidth)
-            transpose_square<V>(from + r * from_row + c, from_row, to + c * to_row + r, to_row,
-                                std::make_integer_sequence<int, V::kWidth>{});
-    for (Index r = 0; r < rows; ++r)
-        for (Index c = r < whole_rows ? whole_columns : 0; c < columns; ++c)
-            to[c * to_row + r] = from[r * from_row + c];
-}
-
 template <class V> constexpr StripeFunctions<typename V::Scalar> all_streams() {
     StripeFunctions<typename V::Scalar> functions{};
     functions.width = V::kWidth;
-    functions.transpose = transpose<V>;
     add_streams<V>(functions, std::make_integer_sequence<int, kMostStreams>{});
     return functions;
 }
