@@ -33,9 +33,11 @@ template <class T> struct Vector {
 
 #define KERNEL_avx512(...)
 #define KERNEL_avx2(...)
+#define KERNEL_neon(...)
 #define KERNEL_portable(...) DEFINE_KERNEL(portable, __VA_ARGS__)
 #define STRIPE_avx512(...)
 #define STRIPE_avx2(...)
+#define STRIPE_neon(...)
 #define STRIPE_portable(...) DEFINE_STRIPE(portable, __VA_ARGS__)
 #include "kernels.inc"
 

@@ -53,9 +53,11 @@ const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_b
     return *chosen;
 }
 
-#ifdef BACKSTRIDE_X86
+#if defined(BACKSTRIDE_X86)
 #define CHOOSE(type)                                                                                                   \
     isa == Isa::avx512 ? type##_stripe_avx512 : isa == Isa::avx2 ? type##_stripe_avx2 : type##_stripe_portable
+#elif defined(BACKSTRIDE_AARCH64)
+#define CHOOSE(type) isa == Isa::neon ? type##_stripe_neon : type##_stripe_portable
 #else
 #define CHOOSE(type) static_cast<void>(isa), type##_stripe_portable
 #endif
@@ -65,9 +67,11 @@ template <> const StripeFunctions<double> &stripe_functions(Isa isa) { return CH
 
 double fma_burst(Isa isa, Index steps) {
     switch (isa) {
-#ifdef BACKSTRIDE_X86
+#if defined(BACKSTRIDE_X86)
     case Isa::avx512: return fma_burst_avx512(steps);
     case Isa::avx2: return fma_burst_avx2(steps);
+#elif defined(BACKSTRIDE_AARCH64)
+    case Isa::neon: return fma_burst_neon(steps);
 #endif
     default: return fma_burst_portable(steps);
     }
