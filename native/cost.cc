@@ -25,8 +25,12 @@ struct Machine {
 };
 constexpr Machine kMachines[] = {
     {8, 4, 2, 2, 8, 4, 2, 0.5},
+#if defined(BACKSTRIDE_X86)
     {40, 8, 4, 4, 12, 8, 4, 1.5},
     {80, 16, 6, 6, 16, 8, 4, 2},
+#elif defined(BACKSTRIDE_AARCH64)
+    {20, 4, 4, 4, 8, 8, 4, 1}, // not measured
+#endif
 };
 
 // Of a tile's time this is not its loop over the depth: about as much as three steps of it.

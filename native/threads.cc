@@ -30,10 +30,17 @@ std::atomic<int> thread_count{1};
 
 /// Standard rounding and gradual underflow while it lives: threads that differ in them would differ in bits.
 class FloatingPointDefaults {
-#ifdef __SSE2__
+#if defined(__SSE2__)
   public:
     FloatingPointDefaults() : saved_(_mm_getcsr()) { _mm_setcsr(0x1f80); }
     ~FloatingPointDefaults() { _mm_setcsr(saved_); }
+
+  private:
+    unsigned saved_;
+#elif defined(__aarch64__)
+  public:
+    FloatingPointDefaults() : saved_(__builtin_aarch64_get_fpcr()) { __builtin_aarch64_set_fpcr(0); }
+    ~FloatingPointDefaults() { __builtin_aarch64_set_fpcr(saved_); }
 
   private:
     unsigned saved_;

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import itertools
+import platform
 import re
 from typing import Any
 
@@ -420,6 +421,16 @@ print(_native.isa(), plan("output", Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, 3, 20
 """
 
 
+def test_instruction_sets_are_those_of_the_processor() -> None:
+    vectors = {"x86_64": ["avx2", "avx512"], "aarch64": ["neon"]}
+    assert list(_native.ISAS) == ["portable", *vectors.get(platform.machine(), [])]
+
+
+@pytest.mark.skipif(platform.machine() != "aarch64", reason="other processors need not have theirs")
+def test_every_aarch64_has_neon(python: Python) -> None:
+    assert python(CHOICE).split()[0] == "neon"
+
+
 @pytest.mark.parametrize("wanted", _native.ISAS)
 def test_environment_lowers_the_instruction_set(python: Python, wanted: str) -> None:
     best = python(CHOICE).split()[0]
@@ -433,9 +444,9 @@ def test_environment_lowers_nothing_when_empty(python: Python) -> None:
     assert python(CHOICE, BACKSTRIDE_ISA="") == python(CHOICE)
 
 
-@pytest.mark.parametrize("wrong", ["sse", "AVX2", "avx512 ", "0"])
+@pytest.mark.parametrize("wrong", ["sse", "AVX2", "avx512 ", "NEON", "0"])
 def test_unknown_instruction_set_is_refused(python: Python, wrong: str) -> None:
-    message = f"ValueError: BACKSTRIDE_ISA must be one of portable, avx2, avx512; got {wrong!r}"
+    message = f"ValueError: BACKSTRIDE_ISA must be one of {', '.join(_native.ISAS)}; got {wrong!r}"
     assert message in python("import backstride", fails=True, BACKSTRIDE_ISA=wrong)
 
 

@@ -201,5 +201,6 @@ double fma_burst(Isa isa, Index steps);
 double fma_burst_portable(Index steps);
 double fma_burst_avx2(Index steps);
 double fma_burst_avx512(Index steps);
+double fma_burst_neon(Index steps);
 
 } // namespace backstride

@@ -48,15 +48,19 @@ template <class T> struct Vector {
 
 #define KERNEL_avx512(...)
 #define KERNEL_avx2(...)
+#define KERNEL_neon(...)
 #define KERNEL_portable(...) DEFINE_KERNEL(portable, __VA_ARGS__)
 #define STRIPE_avx512(...)
 #define STRIPE_avx2(...)
+#define STRIPE_neon(...)
 #define STRIPE_portable(...) DEFINE_STRIPE(portable, __VA_ARGS__)
 #define COMBINE_avx512(...)
 #define COMBINE_avx2(...)
+#define COMBINE_neon(...)
 #define COMBINE_portable(...) DEFINE_COMBINE(portable, __VA_ARGS__)
 #define MOVE_avx512(...)
 #define MOVE_avx2(...)
+#define MOVE_neon(...)
 #define MOVE_portable(...) DEFINE_MOVE(portable, __VA_ARGS__)
 #include "kernels.inc"
 

@@ -59,8 +59,10 @@ const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_b
     return *chosen;
 }
 
-#ifdef BACKSTRIDE_X86
+#if defined(BACKSTRIDE_X86)
 #define CHOOSE(table) isa == Isa::avx512 ? table##_avx512 : isa == Isa::avx2 ? table##_avx2 : table##_portable
+#elif defined(BACKSTRIDE_AARCH64)
+#define CHOOSE(table) isa == Isa::neon ? table##_neon : table##_portable
 #else
 #define CHOOSE(table) static_cast<void>(isa), table##_portable
 #endif
@@ -76,9 +78,11 @@ template <> const Moves<double> &moves(Isa isa) { return CHOOSE(f64_moves); }
 
 double fma_burst(Isa isa, Index steps) {
     switch (isa) {
-#ifdef BACKSTRIDE_X86
+#if defined(BACKSTRIDE_X86)
     case Isa::avx512: return fma_burst_avx512(steps);
     case Isa::avx2: return fma_burst_avx2(steps);
+#elif defined(BACKSTRIDE_AARCH64)
+    case Isa::neon: return fma_burst_neon(steps);
 #endif
     default: return fma_burst_portable(steps);
     }

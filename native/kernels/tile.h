@@ -194,22 +194,24 @@ template <class V, class Doubles, int Rows, int Columns> constexpr Functions<typ
 }
 
 template <class V> double burst(Index steps) {
-    // Two units of four cycles' latency need eight chains to be busy. The chains start from values that the compiler
-    // does not know, else it would see that all are equal and keep one. The loop is 12 vfmadd213 and a counter.
-    constexpr int kChains = 12;
+    // Two units of four cycles' latency need eight chains to be busy, four units 16. The chains start from values that
+    // the compiler does not know, else it would see that all are equal and keep one. The loop is 12 or 24 fused
+    // multiply-adds and a counter.
+    constexpr int kChains = V::kRegisters * 3 / 4;
     volatile float starts[kChains] = {};
     const float half = 0.5f;
     const typename V::Register a = V::broadcast(&half);
     typename V::Register sum[kChains];
-#pragma GCC unroll 16
+#pragma GCC unroll 32
     for (int i = 0; i < kChains; ++i) {
         const float start = starts[i];
         sum[i] = V::broadcast(&start);
     }
     for (Index step = 0; step < steps; ++step)
-#pragma GCC unroll 16
+#pragma GCC unroll 32
         for (int i = 0; i < kChains; ++i)
             sum[i] = V::fma(sum[i], a, a);
+#pragma GCC unroll 32
     for (int i = 1; i < kChains; ++i)
         sum[0] = V::add(sum[0], sum[i]);
     float lanes[V::kWidth];
