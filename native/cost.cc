@@ -24,12 +24,12 @@ struct Machine {
     double points;   // elements of the filter's points, made and put in order
 };
 constexpr Machine kMachines[] = {
-    {8, 4, 2, 2, 8, 4, 2, 0.5},
+    {8, 4, 1.5, 1.5, 8, 4, 2, 0.5},
 #if defined(BACKSTRIDE_X86)
-    {40, 8, 4, 4, 12, 8, 4, 1.5},
-    {80, 16, 6, 6, 16, 8, 4, 2},
+    {32, 8, 2.5, 2.5, 12, 5, 3, 1},
+    {64, 16, 3, 3, 16, 5, 3, 1.5},
 #elif defined(BACKSTRIDE_AARCH64)
-    {20, 4, 4, 4, 8, 8, 4, 1}, // not measured
+    {20, 4, 2, 2, 8, 5, 3, 1}, // not measured
 #endif
 };
 
@@ -37,6 +37,9 @@ constexpr Machine kMachines[] = {
 constexpr double kSteps = 3;
 // Lanes do so much of what tiles do, for the edges of rows and the order of results.
 constexpr double kLanes = 0.7;
+// So many elements of points a nanosecond are read again by every part of the filter, while there is enough to
+// multiply.
+constexpr double kReread = 10;
 // What begins and ends the two stages of Winograd's algorithm.
 constexpr double kStages = 6000;
 // Elements of a packed filter that a second-level cache holds.
@@ -66,6 +69,18 @@ struct Channels {
     double depth, columns;
 };
 
+/// Time to read the source and to write the result, if no cache holds them; the same for all algorithms.
+double memory(const Plan &plan) {
+    constexpr double kLarge = 1 << 20, kRate = 1.5;
+    double input = real(plan.geometry.batch) * real(plan.geometry.in_channels);
+    double output = real(plan.geometry.batch) * real(plan.geometry.out_channels);
+    for (const Axis &axis : plan.geometry.axes) {
+        input *= real(axis.input);
+        output *= real(axis.output);
+    }
+    return input + output > kLarge ? (input + output) / kRate : 0;
+}
+
 double rounded_up(double value, double step) { return std::ceil(value / step) * step; }
 
 /// Time to multiply, or to bring the filter from memory, whichever is longer.
@@ -91,24 +106,24 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     const double pack = packed ? 0 : filter / machine.pack;
     switch (algorithm) {
     case Algorithm::tiles:
-        return size * (multiply(machine, products(plan) * padded, taps * channels.depth, filter) + pack);
+        return size * (multiply(machine, products(plan) * padded, taps * channels.depth, filter) + pack + memory(plan));
     case Algorithm::lanes: {
         if (!lanes_fit(plan))
             break;
         double source = real(geometry.batch) * real(geometry.in_channels);
         for (const Axis &axis : geometry.axes)
             source *= real(axis.input);
-        return size * (products(plan) / lanes_filled(plan) / kLanes / machine.products + source / machine.lanes + pack);
+        return size * (products(plan) / lanes_filled(plan) / kLanes / machine.products + source / machine.lanes + pack +
+                       memory(plan));
     }
     case Algorithm::winograd: {
         if (!plan.scheme)
             break;
         const Work work = work_of(plan, *plan.scheme);
-        const double columns = std::max(channels.columns, std::min(64.0, channels.columns * work.streams));
-        const double filled = rounded_up(columns, machine.columns / size) / columns;
+        const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
         return size * (multiply(machine, work.products * filled, channels.depth, work.filter) +
-                       work.source / machine.source + work.target / machine.target +
-                       (packed ? 0 : work.filter / machine.points)) +
+                       work.source / machine.source + work.target / machine.target + memory(plan) +
+                       work.source * (work.parts - 1) / kReread + (packed ? 0 : work.filter / machine.points)) +
                kStages;
     }
     }

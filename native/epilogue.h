@@ -24,6 +24,9 @@ template <class T> class Epilogue {
             throw std::invalid_argument("these elements have no such activation");
     }
 
+    /// Whether it leaves sums as they are.
+    bool empty() const { return !function_; }
+
     /// Of a matrix whose columns are the channels from `channel` on.
     void on_columns(T *c, Index c_row, Index rows, Index columns, Index channel) const {
         if (function_)

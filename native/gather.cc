@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <numeric>
 #include <optional>
 
 #include "pack.h"
@@ -48,7 +49,9 @@ template <class T> class Gather {
            const View &target, Poll poll)
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue), groups_(products(plan)),
           depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_),
-          panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)) {
+          panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)),
+          streaming_(direct_ && epilogue.empty() &&
+                     streamed<T>(target, std::gcd(columns_, Index{plan.kernel->columns}))) {
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
             each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
@@ -338,6 +341,7 @@ template <class T> class Gather {
         const auto function =
             (plan_.channelwise ? table.channelwise : table.dense)[tile.columns < kernel.columns][rows];
         if (direct_) {
+            tile.streaming = streaming_;
             tile.c = static_cast<T *>(target_.data) + target;
             tile.c_row = target_row;
             function(tile);
@@ -360,7 +364,7 @@ template <class T> class Gather {
     std::optional<Readable<T>> whole_; // the source, unless each block copies a part
     const Index groups_;
     const Index depth_, columns_, panels_; // of one group
-    const bool direct_;
+    const bool direct_, streaming_;
     bool covered_ = true; // every cell of the result is reached by some tap, or else
     std::vector<T> unreached_;
     Index block_[4], blocks_[4], panel_shares_;

@@ -22,6 +22,19 @@ template <class T> bool in_place(const View &view, Element element) {
            (view.stride[4] == 1 || view.shape[4] == 1);
 }
 
+/// True if the array is so large that the next reader of it won't find it in a cache, and every `channels` channels of
+/// a pixel, which the kernels write where they are to be, are whole cache lines.
+template <class T> bool streamed(const View &view, Index channels) {
+    constexpr Index kLarge = 16 << 20, kLine = 64 / Index{sizeof(T)};
+    bool aligned = reinterpret_cast<std::uintptr_t>(view.data) % 64 == 0 && channels % kLine == 0;
+    Index size = Index{sizeof(T)};
+    for (int i = 0; i < 5; ++i) {
+        size *= view.shape[i];
+        aligned = aligned && (i == 4 || view.stride[i] % kLine == 0);
+    }
+    return aligned && size >= kLarge;
+}
+
 /// An array as the kernels read it: where it is, or else a contiguous native copy.
 template <class T> class Readable {
   public:

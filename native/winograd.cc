@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <numeric>
 
 #include "pack.h"
 
@@ -162,9 +163,14 @@ Work work_of(const Plan &plan, const Scheme &scheme) {
     const double tiles = real(plan.geometry.batch) * real(plan.geometry.axes[0].input) * real(lines.tiles());
     const double groups = real(plan.geometry.groups), matrix = real(channels.depth) * real(channels.columns);
     const double points = tiles * groups * real(lines.points()), streams = real(lines.streams());
-    return {tiles * live * groups * matrix, points * real(channels.depth) * (transposed ? 1 : streams),
-            points * real(channels.columns) * (transposed ? streams : 1), live * groups * matrix,
-            transposed ? streams : 1};
+    const Index merged = std::clamp<Index>(kColumns / channels.columns, 1, transposed ? lines.streams() : 1);
+    const Index cuts = ceil_div(channels.columns, kColumns);
+    return {tiles * live * groups * matrix,
+            points * real(channels.depth) * (transposed ? 1 : streams),
+            points * real(channels.columns) * (transposed ? streams : 1),
+            live * groups * matrix,
+            real(merged * channels.columns) / real(cuts),
+            real(cuts) * (transposed ? streams : 1) / real(merged)};
 }
 
 template <class T>
@@ -294,6 +300,7 @@ template <class T> class Winograd {
           points_(lines_.points()), planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
           tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
           row_(source.shape[4] + kRowPadding), direct_(in_place<T>(target, plan.element)),
+          streaming_(direct_ && epilogue.empty() && streamed<T>(target, common_channels())),
           zeros_(static_cast<std::size_t>(std::max(source.shape[4], kColumns))),
           functions_(combine_functions<T>(plan.isa)), height_(filter.scheme().axes[0].index),
           width_(filter.scheme().axes[1].index) {
@@ -348,6 +355,14 @@ template <class T> class Winograd {
     }
 
   private:
+    /// All parts have a multiple of so many channels.
+    Index common_channels() const {
+        Index channels = channels_.columns;
+        for (const Part &part : filter_.parts())
+            channels = std::gcd(channels, part.channels);
+        return channels;
+    }
+
     /// Tiles whose points exist at a time.
     struct Round {
         Index first, count;
@@ -482,7 +497,7 @@ template <class T> class Winograd {
                 at.image * stride[0] + at.depth * stride[1] + h * stride[2] + w * stride[3] + channel * stride[4];
             out[i] = exists[i] && direct_ ? static_cast<T *>(target_.data) + offset[i] : scratch + i * kColumns;
         }
-        if (!functions_.target[height_][width_]({in, out, part.channels}))
+        if (!functions_.target[height_][width_]({in, out, part.channels, streaming_}))
             suspect_[tile] = true;
         for (Index i = 0; i < cells; ++i)
             if (exists[i]) {
@@ -522,7 +537,7 @@ template <class T> class Winograd {
     const Lines lines_;
     const Channels channels_;
     const Index points_, planes_, tiles_, row_;
-    const bool direct_;
+    const bool direct_, streaming_;
     const std::vector<T> zeros_;
     const CombineFunctions<T> &functions_;
     const int height_, width_;                   // forms

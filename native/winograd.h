@@ -18,7 +18,7 @@ std::optional<Scheme> make_scheme(const Plan &plan, int points);
 struct Work {
     double products; // also beyond the edges, but not where points vanish
     double source, target, filter;
-    double streams; // that are columns of one product
+    double columns, parts; // of one product, and of them for each tile
 };
 Work work_of(const Plan &plan, const Scheme &scheme);
 

@@ -29,6 +29,8 @@ template <> struct Vector<float> {
     static void store(float *p, Register a, First n) { _mm256_maskstore_ps(p, mask(n), a); }
     static Register fma(Register a, Register b, Register sum) { return _mm256_fmadd_ps(a, b, sum); }
     static Register add(Register a, Register b) { return _mm256_add_ps(a, b); }
+    static void stream(float *p, Register a) { _mm256_stream_ps(p, a); }
+    static void fence() { _mm_sfence(); }
     static void hold(Register &a) { asm("" : "+x"(a)); }
 
     static Register load(const Half *p) { return _mm256_cvtph_ps(halves(p, kWidth)); }
@@ -77,6 +79,8 @@ template <> struct Vector<double> {
     static void store(double *p, Register a, First n) { _mm256_maskstore_pd(p, mask(n), a); }
     static Register fma(Register a, Register b, Register sum) { return _mm256_fmadd_pd(a, b, sum); }
     static Register add(Register a, Register b) { return _mm256_add_pd(a, b); }
+    static void stream(double *p, Register a) { _mm256_stream_pd(p, a); }
+    static void fence() { _mm_sfence(); }
     static void hold(Register &a) { asm("" : "+x"(a)); }
 };
 

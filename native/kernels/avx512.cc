@@ -25,6 +25,8 @@ template <> struct Vector<float> {
     static void store(float *p, Register a, First n) { _mm512_mask_storeu_ps(p, n, a); }
     static Register fma(Register a, Register b, Register sum) { return _mm512_fmadd_ps(a, b, sum); }
     static Register add(Register a, Register b) { return _mm512_add_ps(a, b); }
+    static void stream(float *p, Register a) { _mm512_stream_ps(p, a); }
+    static void fence() { _mm_sfence(); }
     static void hold(Register &a) { asm("" : "+v"(a)); }
 
     // Where an intrinsic would begin with a register that it does not set, of which compilers warn, there are masks of
@@ -69,6 +71,8 @@ template <> struct Vector<double> {
     static void store(double *p, Register a, First n) { _mm512_mask_storeu_pd(p, n, a); }
     static Register fma(Register a, Register b, Register sum) { return _mm512_fmadd_pd(a, b, sum); }
     static Register add(Register a, Register b) { return _mm512_add_pd(a, b); }
+    static void stream(double *p, Register a) { _mm512_stream_pd(p, a); }
+    static void fence() { _mm_sfence(); }
     static void hold(Register &a) { asm("" : "+v"(a)); }
 };
 

@@ -82,10 +82,15 @@ template <class V, class Down, class Along> struct Combination {
         Register check{};
         const typename V::First all = V::first(V::kWidth);
         Index i = 0;
+        if (combine.streaming) {
+            for (; i + V::kWidth <= combine.count; i += V::kWidth)
+                step<false, true>(combine, i, all, check);
+            V::fence();
+        }
         for (; i + V::kWidth <= combine.count; i += V::kWidth)
-            step<false>(combine, i, all, check);
+            step<false, false>(combine, i, all, check);
         if (i < combine.count)
-            step<true>(combine, i, V::first(static_cast<int>(combine.count - i)), check);
+            step<true, false>(combine, i, V::first(static_cast<int>(combine.count - i)), check);
         T lanes[V::kWidth];
         V::store(lanes, check);
         bool finite = true;
@@ -95,7 +100,7 @@ template <class V, class Down, class Along> struct Combination {
     }
 
   private:
-    template <bool Partial>
+    template <bool Partial, bool Streaming>
     [[gnu::always_inline]] static inline void step(const Combine<T> &combine, Index at, typename V::First lanes,
                                                    Register &check) {
         Register middle[kOutRows][kInColumns];
@@ -119,7 +124,11 @@ template <class V, class Down, class Along> struct Combination {
 #pragma GCC unroll 8
             for (int column = 0; column < kOutColumns; ++column) {
                 check = V::fma(out[column], V::broadcast(&zero), check); // NaN if it is not finite
-                store<V, Partial>(combine.out[row * kOutColumns + column] + at, out[column], lanes);
+                T *const to = combine.out[row * kOutColumns + column] + at;
+                if (!Partial && Streaming)
+                    V::stream(to, out[column]);
+                else
+                    store<V, Partial>(to, out[column], lanes);
             }
         }
     }

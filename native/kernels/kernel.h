@@ -35,6 +35,7 @@ template <class T> struct Tile {
     T *c;
     Index c_row;
     int columns;
+    bool streaming = false; // whether C is whole, aligned cache lines that are not read soon: they go around the caches
     Index ahead = 0; // from B to what will be read after it, which is fetched into the second-level cache meanwhile
 };
 
@@ -127,6 +128,7 @@ template <class T> struct Combine {
     const T *const *in;
     T *const *out;
     Index count;
+    bool streaming = false; // as of Tile, of the result
 };
 
 /// How an axis is computed: n - taps + 1 cells of the result at a time from n cells of the source, by n products

@@ -6,7 +6,8 @@
 // broadcast(const Scalar*); load(const Scalar*) and
 // store(Scalar*, Register), both also with a last argument of type First that limits them to the first lanes;
 // first(n), the First of n lanes; fma(a, b, sum) and add(a, b);
-// hold(a), which makes the compiler keep `a` in its register.
+// hold(a), which makes the compiler keep `a` in its register; stream(Scalar*, Register), which stores a whole, aligned
+// vector around the caches, if that can be done, and fence(), after which others may read it.
 #pragma once
 
 #include "epilogue.h"
@@ -100,6 +101,16 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
                     a.advance();
                     b += tile.b_step;
                 }
+            }
+        if constexpr (!Add && !Partial)
+            if (tile.streaming) {
+#pragma GCC unroll 16
+                for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 4
+                    for (int v = 0; v < Vectors; ++v)
+                        V::stream(tile.c + row * tile.c_row + v * V::kWidth, V::add(Register{}, sum[row][v]));
+                V::fence();
+                return;
             }
 #pragma GCC unroll 16
         for (int row = 0; row < Rows; ++row)

@@ -224,7 +224,8 @@ class Plan:
         depends on nothing but shapes, dtype, precision and instruction set.
 
         >>> import numpy as np, backstride
-        >>> backstride.plan(np.ones((4, 4, 64, 256), np.float32), strides=2).explain((1, 64, 64, 256))  # doctest: +ELLIPSIS
+        >>> p = backstride.plan(np.ones((4, 4, 64, 256), np.float32), strides=2)
+        >>> p.explain((1, 64, 64, 256))  # doctest: +ELLIPSIS
         (1, 64, 64, 256) to (1, 128, 128, 64), ... threads, precision 'default', ... bytes packed
         tiles      ... ms
         winograd4  ... ms  taken
