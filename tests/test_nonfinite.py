@@ -64,9 +64,12 @@ def check(wrt: str, geometry: Geometry, first: np.ndarray, second: np.ndarray) -
         arrays = first.astype(dtype), second.astype(dtype)
         for kernel in kernels:
             got = backend.derivative(wrt, geometry, *arrays, kernel).astype(np.float64)
+            rounded = reference.narrow(want, dtype).astype(np.float64)
             if "_winograd6_" in kernel:  # whose numbers are not exact, not even of integers
-                got = np.where(np.isfinite(want) & np.isfinite(got), np.rint(got), got)
-            assert_array_equal(got, reference.narrow(want, dtype).astype(np.float64), f"{wrt} {dtype} {kernel}")
+                with np.errstate(invalid="ignore"):  # of infinities
+                    near = abs(got - rounded) <= 0.25 + 2 * float(ml_dtypes.finfo(dtype).eps) * abs(rounded)
+                got = np.where(near, rounded, got)
+            assert_array_equal(got, rounded, f"{wrt} {dtype} {kernel}")
     return want
 
 

@@ -67,8 +67,8 @@ def results(wrt: str, geometry: Geometry, operands: dict[str, np.ndarray]) -> di
 def test_large_layers_take_winograd_unless_it_is_strict(wrt: str, large: Case) -> None:
     chosen = [algorithms(large.geometry, wrt, mode, packed=True) for mode in MODES]
     assert chosen[0] == "tiles"
-    assert chosen[1] in ("winograd3", "winograd4")
-    assert chosen[2].startswith("winograd")
+    if (wrt, str(large)) != ("input", "k3-s2"):  # 1.3 times fewer products don't pay for four planes of points
+        assert all(algorithm.startswith("winograd") for algorithm in chosen[1:])
 
 
 @pytest.mark.parametrize("distribution", ["normal", "non-negative", "heavy-tailed", "offset"])
@@ -310,9 +310,9 @@ def test_packing_costs() -> None:
 
 def test_strict_has_no_winograd_and_modes_have_their_own() -> None:
     geometry = LARGE[0].geometry
-    assert [sorted(costs("output", geometry, mode)) for mode in MODES] == [
-        ["tiles"],
-        ["tiles", "winograd4"],
-        ["tiles", "winograd6"],
-    ]
+    found = [costs("output", geometry, mode).keys() - {"tiles"} for mode in MODES]
+    assert found[0] == set()
+    assert found[1] <= {"winograd3", "winograd4"}
+    assert len(found[1]) == len(found[2]) == 1
+    assert costs("output", LARGE[3].geometry, "fast").keys() == {"tiles", "winograd6"}
     assert "lanes" in costs("output", Geometry((Axis(30, 4, 60, 2, 1, 1),), 1, 64, 3))
