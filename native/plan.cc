@@ -36,10 +36,9 @@ Plan tiled(Operand wrt, Element element, const Geometry &geometry, const Choice 
         geometry.groups > 1 && geometry.groups == geometry.in_channels && geometry.groups == geometry.out_channels;
     const Index groups = channelwise ? 1 : geometry.groups;
     const Index columns = (wrt == Operand::output ? geometry.out_channels : geometry.in_channels) / groups;
-    const Index row_channels = wrt == Operand::output ? geometry.in_channels : geometry.out_channels;
     const Element sum = sum_of(element);
-    const Kernel &kernel = choose_kernel(choice.isa, sum, columns, row_channels * size_of(sum));
-    const Kernel &narrow = choose_kernel(choice.isa, sum, columns % kernel.columns, 1);
+    const Kernel &kernel = choose_kernel(choice.isa, sum, columns);
+    const Kernel &narrow = choose_kernel(choice.isa, sum, columns % kernel.columns);
     const Kernel &tail = columns % kernel.columns <= narrow.columns ? narrow : kernel;
     return {wrt, element, geometry, &kernel, &tail, choice.isa, choice.precision, channelwise};
 }

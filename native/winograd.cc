@@ -175,7 +175,7 @@ Work work_of(const Plan &plan, const Scheme &scheme) {
 
 template <class T>
 PackedPoints<T>::PackedPoints(const Plan &plan, const Scheme &scheme, const View &filter, Poll poll)
-    : scheme_(scheme), kernel_(&choose_kernel(plan.isa, sum_of(plan.element), kColumns, 1)),
+    : scheme_(scheme), kernel_(&choose_kernel(plan.isa, sum_of(plan.element), kColumns)),
       groups_(plan.geometry.groups) {
     const Lines lines(plan, scheme);
     const Channels channels(plan);
@@ -457,7 +457,7 @@ template <class T> class Winograd {
         tile.c_row = part.most_columns;
         for (Index column = 0; column < point.columns; column += widest.columns) {
             tile.columns = static_cast<int>(std::min<Index>(widest.columns, point.columns - column));
-            const Kernel &kernel = choose_kernel(widest.isa, widest.element, tile.columns, 1);
+            const Kernel &kernel = choose_kernel(widest.isa, widest.element, tile.columns);
             tile.b = filter_.panels(group, point) + column * tile.count * tile.depth;
             tile.b_step = tile.columns;
             tile.b_segment = tile.depth * tile.columns;

@@ -163,8 +163,8 @@ template <class T> const Functions<T> &functions(const Kernel &kernel) {
 /// All kernels of this build, richer instruction sets and larger tiles first.
 std::span<const Kernel> kernels();
 
-/// The kernel for sums of type `element` over `columns` columns, where rows of A are `row_bytes` apart.
-const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_bytes);
+/// The kernel for sums of type `element` over `columns` columns: the widest that has no more vectors than it takes.
+const Kernel &choose_kernel(Isa isa, Element element, Index columns);
 
 /// What the table has for whole layers: with pixels in the lanes, and Winograd's algorithm in so many points.
 struct LayerKernel {

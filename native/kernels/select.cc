@@ -38,22 +38,15 @@ std::span<const LayerKernel> layer_kernels() { return kLayerTable; }
 
 std::span<const Kernel> kernels() { return kTable; }
 
-const Kernel &choose_kernel(Isa isa, Element element, Index columns, Index row_bytes) {
-    // Rows of A that are a multiple of 4 KiB apart fall into one set of a first-level cache of 8 or 12 ways, too
-    // few for 14 rows.
-    const bool rows_collide = row_bytes % 4096 == 0;
+const Kernel &choose_kernel(Isa isa, Element element, Index columns) {
     const Kernel *chosen = nullptr;
-    for (const Kernel &kernel : kTable) {
-        if (kernel.element != element || kernel.isa > isa)
-            continue;
-        if (!chosen)
-            chosen = &kernel;
-        else if (kernel.isa != chosen->isa)
-            break;
-        else if (kernel.columns < chosen->columns ? columns <= kernel.columns
-                                                  : rows_collide && columns >= kernel.columns)
-            chosen = &kernel;
-    }
+    for (const Kernel &kernel : kTable)
+        if (kernel.element == element && kernel.isa <= isa) {
+            if (!chosen)
+                chosen = &kernel;
+            else if (kernel.isa == chosen->isa && kernel.columns < chosen->columns && columns <= kernel.columns)
+                chosen = &kernel;
+        }
     if (!chosen)
         throw std::invalid_argument("there is no kernel for sums of this type");
     return *chosen;
