@@ -6,6 +6,7 @@
 #include <limits>
 
 #include "lanes.h"
+#include "scatter.h"
 #include "winograd.h"
 
 namespace backstride {
@@ -33,6 +34,8 @@ constexpr Machine kMachines[] = {
 #endif
 };
 
+// A multiply-add of a filter for each channel loads one of its factors.
+constexpr double kChannelLoads = 4;
 // Of a tile's time this is not its loop over the depth: about as much as three steps of it.
 constexpr double kSteps = 3;
 // Lanes do so much of what tiles do, for the edges of rows and the order of results.
@@ -81,6 +84,15 @@ double memory(const Plan &plan) {
     return input + output > kLarge ? (input + output) / kRate : 0;
 }
 
+/// How often tiles read the filter in a small image: along each axis once within it, and once at its edges, where cells
+/// have fewer taps.
+double regions(const Plan &plan) {
+    double result = 1;
+    for (const Axis &axis : plan.geometry.axes)
+        result *= axis.kernel > axis.stride && axis.input > 1 ? 2 : 1;
+    return result;
+}
+
 double rounded_up(double value, double step) { return std::ceil(value / step) * step; }
 
 /// Time to multiply, or to bring the filter from memory, whichever is longer.
@@ -104,9 +116,23 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     }
     const double padded = rounded_up(channels.columns, machine.columns / size) / channels.columns;
     const double pack = packed ? 0 : filter / machine.pack;
+    if (plan.channelwise) { // whose channels are columns; it is the memory that takes time
+        const double time = products(plan) * kChannelLoads / machine.products + memory(plan);
+        return algorithm == Algorithm::tiles ? size * time : std::numeric_limits<double>::infinity();
+    }
     switch (algorithm) {
     case Algorithm::tiles:
-        return size * (multiply(machine, products(plan) * padded, taps * channels.depth, filter) + pack + memory(plan));
+        return size * (multiply(machine, products(plan) * padded, taps * channels.depth, filter * regions(plan)) +
+                       pack + memory(plan));
+    case Algorithm::scatter: {
+        if (!scatter_fits(plan))
+            break;
+        double pixels = real(geometry.batch);
+        for (const Axis &axis : geometry.axes)
+            pixels *= real(axis.input);
+        return size * (multiply(machine, pixels * filter * padded, channels.depth, filter) +
+                       pixels * filter / channels.depth / machine.target + pack + memory(plan));
+    }
     case Algorithm::lanes: {
         if (!lanes_fit(plan))
             break;

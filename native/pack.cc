@@ -73,7 +73,7 @@ template <class T> void PackedFilter<T>::pack(Poll poll) {
         groups_ * panels * taps_,
         [&](Index task) {
             const Index tap = task % taps_, index = task / taps_ % panels, group = task / taps_ / panels;
-            pack_tap(group, index, tap, const_cast<T *>(panel(group, index, nullptr)));
+            pack_tap(group, index, tap, const_cast<T *>(this->tap(group, index, tap, nullptr)));
         },
         poll);
 }
@@ -82,15 +82,21 @@ template <class T> const T *PackedFilter<T>::panel(Index group, Index index, T *
     if (data_)
         return data_->get() + (group * columns_ + index * width_) * taps_ * depth_;
     for (Index tap = 0; tap < taps_; ++tap)
-        pack_tap(group, index, tap, room);
+        pack_tap(group, index, tap, room + tap * depth_ * columns(index));
     return room;
 }
 
-template <class T> void PackedFilter<T>::pack_tap(Index group, Index index, Index tap, T *panel) const {
+template <class T> const T *PackedFilter<T>::tap(Index group, Index index, Index tap, T *room) const {
+    if (data_)
+        return panel(group, index, nullptr) + tap * depth_ * columns(index);
+    pack_tap(group, index, tap, room);
+    return room;
+}
+
+template <class T> void PackedFilter<T>::pack_tap(Index group, Index index, Index tap, T *to) const {
     const Index depth_stride = filter_.stride[depth_axis_], column_stride = filter_.stride[7 - depth_axis_];
     const Index w = tap % filter_.shape[2], h = tap / filter_.shape[2] % filter_.shape[1];
     const Index d = tap / filter_.shape[2] / filter_.shape[1];
-    T *to = panel + tap * depth_ * columns(index);
     visit_as<T>(element_, filter_.data, [&](const auto *data) {
         const auto *from = data + d * filter_.stride[0] + h * filter_.stride[1] + w * filter_.stride[2] +
                            group * (filter_.shape[4] / groups_) * filter_.stride[4] + index * width_ * column_stride;

@@ -61,11 +61,13 @@ template <class T> class PackedFilter {
     /// A panel. One that is not packed is packed now, into `room` for as many elements as a panel has; the filter must
     /// still exist.
     const T *panel(Index group, Index index, T *room) const;
+    /// One tap's matrix of a panel. One that is not packed is packed into `room` for depth * width elements.
+    const T *tap(Index group, Index index, Index tap, T *room) const;
     Index panel_size() const { return width_ * taps_ * depth_; }
     Index bytes() const { return data_ ? groups_ * taps_ * depth_ * columns_ * Index{sizeof(T)} : 0; }
 
   private:
-    void pack_tap(Index group, Index index, Index tap, T *panel) const;
+    void pack_tap(Index group, Index index, Index tap, T *to) const;
     Index columns(Index index) const { return std::min(width_, columns_ - index * width_); }
 
     View filter_;

@@ -3,6 +3,7 @@
 
 #include "cost.h"
 #include "gather.h"
+#include "scatter.h"
 
 namespace backstride {
 namespace {
@@ -37,13 +38,14 @@ Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll pol
     }
     if (any_sizes || (!stripes_ && !points_))
         panels_.emplace(panels<T>(plan, filter));
-    if (panels_ && (any_sizes || !panels_are_used_once(plan)))
+    if (panels_ && (any_sizes || (plan.algorithm != Algorithm::scatter && !panels_are_used_once(plan))))
         panels_->pack(poll);
 }
 
 template <class T> Algorithm Packed<T>::algorithm(const Plan &plan) const {
-    const bool able =
-        (plan.algorithm == Algorithm::lanes && stripes_) || (plan.algorithm == Algorithm::winograd && points_);
+    const bool able = (plan.algorithm == Algorithm::lanes && stripes_) ||
+                      (plan.algorithm == Algorithm::scatter && panels_) ||
+                      (plan.algorithm == Algorithm::winograd && points_);
     return able ? plan.algorithm : Algorithm::tiles;
 }
 
@@ -62,6 +64,8 @@ template <class T> void Packed<T>::run(const Plan &plan, const View &source, con
             return gather_cells<T>(plan, source, late, epilogue, target, rest, poll);
         }
     }
+    if (algorithm(plan) == Algorithm::scatter)
+        return scatter<T>(plan, source, *panels_, epilogue, target, poll);
     gather<T>(plan, source, *panels_, epilogue, target, poll);
 }
 

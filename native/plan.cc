@@ -10,6 +10,7 @@
 #include "lanes.h"
 #include "outer.h"
 #include "packed.h"
+#include "scatter.h"
 #include "winograd.h"
 
 namespace backstride {
@@ -64,7 +65,7 @@ std::optional<Scheme> cheapest_scheme(const Plan &plan, bool packed) {
 void take_cheapest(Plan &plan, bool packed) {
     plan.scheme = cheapest_scheme(plan, packed);
     double least = cost(plan, plan.algorithm, packed);
-    for (const Algorithm other : {Algorithm::lanes, Algorithm::winograd})
+    for (const Algorithm other : {Algorithm::lanes, Algorithm::scatter, Algorithm::winograd})
         if (const double time = cost(plan, other, packed); time < least) {
             least = time;
             plan.algorithm = other;
@@ -76,6 +77,9 @@ void take_algorithm(Plan &plan, std::string_view name) {
     if (name == "lanes") {
         if (lanes_fit(plan))
             plan.algorithm = Algorithm::lanes;
+    } else if (name == "scatter") {
+        if (scatter_fits(plan))
+            plan.algorithm = Algorithm::scatter;
     } else if (name != "tiles") {
         plan.scheme = make_scheme(plan, name.back() - '0');
         if (plan.scheme)
@@ -137,7 +141,7 @@ std::string_view algorithm_name(const Plan &plan) {
 }
 
 std::string_view kernel_name(const Plan &plan) {
-    if (plan.algorithm == Algorithm::tiles)
+    if (plan.algorithm == Algorithm::tiles || plan.algorithm == Algorithm::scatter)
         return plan.kernel->name;
     for (const LayerKernel &kernel : layer_kernels())
         if (kernel.isa == plan.isa && kernel.element == sum_of(plan.element) &&

@@ -18,10 +18,10 @@ namespace backstride {
 enum class Precision { strict, standard, fast };
 constexpr std::string_view kPrecisionNames[] = {"strict", "default", "fast"};
 
-/// How a result is computed: tiles of channels by gather.h or, of the filter, by outer.h; with pixels in the lanes; by
-/// Winograd's algorithm.
-enum class Algorithm { tiles, lanes, winograd };
-constexpr std::string_view kAlgorithmNames[] = {"tiles", "lanes", "winograd3", "winograd4", "winograd6"};
+/// How a result is computed: tiles of channels by gather.h or, of the filter, by outer.h; with pixels in the lanes; tap
+/// by tap by scatter.h; by Winograd's algorithm.
+enum class Algorithm { tiles, lanes, scatter, winograd };
+constexpr std::string_view kAlgorithmNames[] = {"tiles", "lanes", "scatter", "winograd3", "winograd4", "winograd6"};
 
 /// How Winograd's algorithm computes a layer. Along an axis with stride s, stream j < min(s, kernel) has taps j, j + s,
 /// j + 2 * s ... of the filter. Streams of one tap less than the form has are given a zero, as the first or, if they

@@ -173,118 +173,161 @@ Work work_of(const Plan &plan, const Scheme &scheme) {
             real(cuts) * (transposed ? streams : 1) / real(merged)};
 }
 
+namespace {
+
+/// Transforms a filter and puts its values in order.
+template <class T> class Packer {
+    using Part = typename PackedPoints<T>::Part;
+
+  public:
+    Packer(const Plan &plan, const Scheme &scheme, const View &filter)
+        : plan_(plan), filter_(filter), lines_(plan, scheme), channels_(plan), transposed_(plan.wrt == Operand::output),
+          points_(lines_.points()), taps_(Index{lines_.height.form().taps} * lines_.width.form().taps),
+          width_(choose_kernel(plan.isa, sum_of(plan.element), kColumns).columns),
+          transform_(combine_functions<T>(plan.isa).filter[scheme.axes[0].index][scheme.axes[1].index]) {}
+
+    /// The parts of a group, which take `size` elements.
+    std::vector<Part> cut(Index &size) const {
+        const Index all = transposed_ ? lines_.streams() : 1; // that are columns
+        const Index streams = std::clamp<Index>(kColumns / channels_.columns, 1, all);
+        const Index cuts = ceil_div(channels_.columns, kColumns);
+        std::vector<Part> parts;
+        for (Index stream = 0; stream < all; stream += streams)
+            for (Index i = 0; i < cuts; ++i) {
+                const Index first = i * channels_.columns / cuts, last = (i + 1) * channels_.columns / cuts;
+                Part part{stream, std::min(streams, all - stream), first, last - first, 0, {}};
+                for (Index index = 0; index < points_; ++index) {
+                    typename Part::Point point{size, 0, {}};
+                    for (Index n = 0; n < part.streams; ++n) {
+                        const bool live = !transposed_ || lines_.live(stream + n, index);
+                        point.first_column.push_back(live ? point.columns : -1);
+                        point.columns += live ? part.channels : 0;
+                    }
+                    part.most_columns = std::max(part.most_columns, point.columns);
+                    size += point.columns * depth(index);
+                    part.points.push_back(std::move(point));
+                }
+                parts.push_back(std::move(part));
+            }
+        return parts;
+    }
+
+    /// Packs all groups to `to`; whether all values are finite.
+    bool pack(const std::vector<Part> &parts, Index size, T *to, Poll poll) const {
+        const Index out_channels = filter_.shape[3], in_channels = filter_.shape[4] / plan_.geometry.groups;
+        const Index rows = ceil_div(out_channels, kRows), columns = ceil_div(in_channels, kChannels);
+        std::atomic<bool> finite = true;
+        parallel_for(
+            plan_.geometry.groups * lines_.streams() * rows * columns,
+            [&](Index task) {
+                const Index row = task / columns % rows * kRows, column = task % columns * kChannels;
+                const Block block{task / columns / rows / lines_.streams(),
+                                  task / columns / rows % lines_.streams(),
+                                  {row, std::min(row + kRows, out_channels)},
+                                  {column, std::min(column + kChannels, in_channels)}};
+                std::vector<T> values(static_cast<std::size_t>(points_ * kRows * kChannels));
+                if (!transform(block, values.data()))
+                    finite = false;
+                for (Index point = 0; point < points_; ++point)
+                    if (lines_.live(block.stream, point))
+                        for (const Part &part : parts)
+                            place(block, part, point, values.data() + point * kRows * kChannels,
+                                  to + block.group * size);
+            },
+            poll);
+        return finite;
+    }
+
+  private:
+    static constexpr Index kRows = 16, kChannels = 64;
+
+    /// Up to kRows x kChannels filters of one stream: output channels and input channels of a group.
+    struct Block {
+        Index group, stream;
+        Range out, in;
+    };
+
+    /// How many rows a point's panels have. In the gradient streams are summed over, as more depth.
+    Index depth(Index point) const { return channels_.depth * (transposed_ ? 1 : lines_.live(point)); }
+
+    /// The values at all points, in matrices of kRows x kChannels; whether they are finite.
+    bool transform(const Block &block, T *values) const {
+        std::vector<T> scratch(static_cast<std::size_t>((taps_ + 1) * kChannels));
+        const T *const zeros = scratch.data() + taps_ * kChannels;
+        const T *in[kMostPoints * kMostPoints];
+        T *out[kMostPoints * kMostPoints];
+        bool finite = true;
+        for (Index row = 0; row < block.out.count(); ++row) {
+            for (Index tap = 0; tap < taps_; ++tap) {
+                const Index h =
+                    lines_.height.filter_cell(block.stream / lines_.width.streams(), tap / lines_.width.form().taps);
+                const Index w =
+                    lines_.width.filter_cell(block.stream % lines_.width.streams(), tap % lines_.width.form().taps);
+                in[tap] = zeros;
+                if (h < 0 || w < 0)
+                    continue;
+                const Index channel = block.group * (filter_.shape[4] / plan_.geometry.groups) + block.in.first;
+                const Index offset = h * filter_.stride[1] + w * filter_.stride[2] +
+                                     (block.out.first + row) * filter_.stride[3] + channel * filter_.stride[4];
+                T *const cell = scratch.data() + tap * kChannels;
+                load(plan_.element, plan_.isa, {at(filter_, plan_.element, offset), 0, filter_.stride[4]}, 1,
+                     block.in.count(), cell, kChannels);
+                in[tap] = cell;
+            }
+            for (Index point = 0; point < points_; ++point)
+                out[point] = values + (point * kRows + row) * kChannels;
+            finite = transform_({in, out, block.in.count()}) && finite;
+        }
+        return finite;
+    }
+
+    /// Copies what a part has of a block's values at one point to its panels.
+    void place(const Block &block, const Part &part, Index index, const T *values, T *to) const {
+        if (transposed_ && (block.stream < part.first_stream || block.stream >= part.first_stream + part.streams))
+            return;
+        Index before = 0; // streams that are summed over before this one
+        for (Index stream = 0; !transposed_ && stream < block.stream; ++stream)
+            before += lines_.live(stream, index);
+        const auto &point = part.points[static_cast<std::size_t>(index)];
+        const Index own =
+            point.first_column[static_cast<std::size_t>(transposed_ ? block.stream - part.first_stream : 0)];
+        const Range columns = transposed_ ? block.out : block.in;
+        const Index last = std::min(columns.last, part.first_channel + part.channels);
+        for (Index channel = std::max(columns.first, part.first_channel); channel < last;) {
+            const Index column = own + channel - part.first_channel;
+            const Index panel = column / width_ * width_, panel_columns = std::min(width_, point.columns - panel);
+            const Index some = std::min(last - channel, panel + panel_columns - column);
+            T *const at = to + point.offset + panel * depth(index) + column - panel;
+            if (transposed_)
+                moves<T>(plan_.isa).transpose(values + (channel - columns.first) * kChannels, kChannels, some,
+                                              block.in.count(), at + block.in.first * panel_columns, panel_columns);
+            else
+                moves<T>(plan_.isa).load(values + channel - columns.first, kChannels, block.out.count(), some,
+                                         at + (before * channels_.depth + block.out.first) * panel_columns,
+                                         panel_columns);
+            channel += some;
+        }
+    }
+
+    const Plan &plan_;
+    const View &filter_;
+    const Lines lines_;
+    const Channels channels_;
+    const bool transposed_;
+    const Index points_, taps_, width_;
+    const typename CombineFunctions<T>::Function transform_;
+};
+
+} // namespace
+
 template <class T>
 PackedPoints<T>::PackedPoints(const Plan &plan, const Scheme &scheme, const View &filter, Poll poll)
     : scheme_(scheme), kernel_(&choose_kernel(plan.isa, sum_of(plan.element), kColumns)),
       groups_(plan.geometry.groups) {
-    const Lines lines(plan, scheme);
-    const Channels channels(plan);
-    const bool transposed = plan.wrt == Operand::output;
-    const Index all = transposed ? lines.streams() : 1; // that are columns
-    const Index streams = std::clamp<Index>(kColumns / channels.columns, 1, all);
-    const Index cuts = ceil_div(channels.columns, kColumns);
-    for (Index stream = 0; stream < all; stream += streams)
-        for (Index i = 0; i < cuts; ++i) {
-            const Index first = i * channels.columns / cuts, last = (i + 1) * channels.columns / cuts;
-            Part part{stream, std::min(streams, all - stream), first, last - first, 0, {}};
-            for (Index index = 0; index < lines.points(); ++index) {
-                typename Part::Point point{group_size_, 0, {}};
-                for (Index n = 0; n < part.streams; ++n) {
-                    const bool live = !transposed || lines.live(stream + n, index);
-                    point.first_column.push_back(live ? point.columns : -1);
-                    point.columns += live ? part.channels : 0;
-                }
-                part.most_columns = std::max(part.most_columns, point.columns);
-                group_size_ += point.columns * channels.depth * (transposed ? 1 : lines.live(index));
-                part.points.push_back(std::move(point));
-            }
-            parts_.push_back(std::move(part));
-        }
+    const Packer<T> packer(plan, scheme, filter);
+    parts_ = packer.cut(group_size_);
     data_.emplace(groups_ * group_size_);
-
-    // A task transforms up to kRows x kChannels filters of one stream: output channels by input channels.
-    constexpr Index kRows = 16, kChannels = 64;
-    const Index points = lines.points(), taps = Index{lines.height.form().taps} * lines.width.form().taps;
-    const Index out_channels = filter.shape[3], in_channels = filter.shape[4] / groups_;
-    const Index row_blocks = ceil_div(out_channels, kRows), channel_blocks = ceil_div(in_channels, kChannels);
-    const auto transform = combine_functions<T>(plan.isa).filter[scheme.axes[0].index][scheme.axes[1].index];
-    std::atomic<bool> finite = true;
-    const auto pack = [&](const auto *data, Index task) {
-        using S = std::remove_cvref_t<decltype(*data)>;
-        const auto next = [&](Index count) {
-            const Index index = task % count;
-            task /= count;
-            return index;
-        };
-        const Index in_first = next(channel_blocks) * kChannels, out_first = next(row_blocks) * kRows,
-                    stream = next(lines.streams()), group = task;
-        const Index in_count = std::min(kChannels, in_channels - in_first),
-                    out_count = std::min(kRows, out_channels - out_first);
-        std::vector<T> scratch(static_cast<std::size_t>((points * kRows + taps + 1) * kChannels));
-        T *const values = scratch.data(), *const cells = values + points * kRows * kChannels,
-                 *const zeros = cells + taps * kChannels;
-        const T *in[kMostPoints * kMostPoints];
-        T *out[kMostPoints * kMostPoints];
-        for (Index row = 0; row < out_count; ++row) {
-            for (Index tap = 0; tap < taps; ++tap) {
-                const Index h = lines.height.filter_cell(stream / lines.width.streams(), tap / lines.width.form().taps);
-                const Index w = lines.width.filter_cell(stream % lines.width.streams(), tap % lines.width.form().taps);
-                in[tap] = zeros;
-                if (h < 0 || w < 0)
-                    continue;
-                const S *from = data + h * filter.stride[1] + w * filter.stride[2] +
-                                (out_first + row) * filter.stride[3] +
-                                (group * in_channels + in_first) * filter.stride[4];
-                in[tap] = cells + tap * kChannels;
-                copy_matrix(plan.isa, from, 0, filter.stride[4], 1, in_count, cells + tap * kChannels, kChannels);
-            }
-            for (Index point = 0; point < points; ++point)
-                out[point] = values + (point * kRows + row) * kChannels;
-            if (!transform({in, out, in_count}))
-                finite = false;
-        }
-        for (Index index = 0; index < points; ++index) {
-            if (!lines.live(stream, index))
-                continue;
-            const T *const value = values + index * kRows * kChannels;
-            // In the gradient, streams are summed over: those before this one.
-            Index before = 0;
-            for (Index other = 0; !transposed && other < stream; ++other)
-                before += lines.live(other, index);
-            const Index depth = channels.depth * (transposed ? 1 : lines.live(index));
-            const Index block = transposed ? out_first : in_first, count = transposed ? out_count : in_count;
-            for (const Part &part : parts_) {
-                if (transposed && (stream < part.first_stream || stream >= part.first_stream + part.streams))
-                    continue;
-                const auto &point = part.points[static_cast<std::size_t>(index)];
-                const Index own =
-                    point.first_column[static_cast<std::size_t>(transposed ? stream - part.first_stream : 0)];
-                const Index last = std::min(block + count, part.first_channel + part.channels);
-                for (Index channel = std::max(block, part.first_channel); channel < last;) {
-                    const Index column = own + channel - part.first_channel;
-                    const Index panel = column / kernel_->columns * kernel_->columns,
-                                columns = std::min<Index>(kernel_->columns, point.columns - panel);
-                    const Index some = std::min(last - channel, panel + columns - column);
-                    T *const to = data_->get() + group * group_size_ + point.offset + panel * depth + column - panel;
-                    if (transposed)
-                        moves<T>(plan.isa).transpose(value + (channel - block) * kChannels, kChannels, some, in_count,
-                                                     to + in_first * columns, columns);
-                    else
-                        copy_matrix(plan.isa, value + channel - block, kChannels, 1, out_count, some,
-                                    to + (before * channels.depth + out_first) * columns, columns);
-                    channel += some;
-                }
-            }
-        }
-    };
-    visit(plan.element, [&](auto element) {
-        using S = decltype(element);
-        if constexpr (std::is_same_v<typename Sum<S>::type, T>)
-            parallel_for(
-                groups_ * lines.streams() * row_blocks * channel_blocks,
-                [&](Index task) { pack(static_cast<const S *>(filter.data), task); }, poll);
-    });
-    finite_ = finite;
+    finite_ = packer.pack(parts_, group_size_, data_->get(), poll);
 }
 
 namespace {

@@ -35,6 +35,7 @@ template <class T> struct Tile {
     T *c;
     Index c_row;
     int columns;
+    bool continued = false; // whether the chains go on from what is in C, for kernels that write C
     bool streaming = false; // whether C is whole, aligned cache lines that are not read soon: they go around the caches
     Index ahead = 0; // from B to what will be read after it, which is fetched into the second-level cache meanwhile
 };

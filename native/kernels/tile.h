@@ -79,6 +79,13 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
             lanes[v] = V::first(between(tile.columns - v * V::kWidth, 0, V::kWidth));
 
         Register sum[Rows][Vectors]{};
+        if constexpr (!Add)
+            if (tile.continued)
+#pragma GCC unroll 16
+                for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 4
+                    for (int v = 0; v < Vectors; ++v)
+                        sum[row][v] = load<V, Partial>(tile.c + row * tile.c_row + v * V::kWidth, lanes[v]);
         for (Index s = 0; s < tile.count; ++s)
             for (Index t = 0; t < tile.taps; ++t) {
                 Column a(tile, tile.a + tile.segments[s].a + t * tile.a_tap);

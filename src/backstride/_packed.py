@@ -62,7 +62,7 @@ def plan(
         precision: a mode of `backstride.precision`, in which the plan computes from then on; None is the one that holds
             now.
         algorithm: None for the fastest by the cost model (see `Plan.explain`), or, for experiments, 'tiles', 'lanes',
-            'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are computed by tiles.
+            'scatter', 'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are computed by tiles.
         activation: None or one of 'relu', 'leaky_relu', 'elu', 'gelu', 'sigmoid', 'tanh' and 'snake', which is
             `x + sin(alpha * x)**2 / alpha`; or a pair of name and alpha for 'leaky_relu' (0.2 if it is not given),
             'elu' (1) and 'snake' (1). Integers take 'relu' alone.
