@@ -121,8 +121,7 @@ class BoundPlan {
     /// By the name of the algorithm, what the model expects of those that can compute it: nanoseconds of one thread.
     std::vector<std::pair<std::string_view, double>> costs() const {
         std::vector<std::pair<std::string_view, double>> result;
-        for (const Algorithm algorithm :
-             {Algorithm::tiles, Algorithm::lanes, Algorithm::scatter, Algorithm::winograd}) {
+        for (const Algorithm algorithm : kAlgorithms) {
             Plan plan = plan_;
             plan.algorithm = algorithm;
             if (const double time = cost(plan, algorithm, packed_); std::isfinite(time))

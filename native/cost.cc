@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <cmath>
 #include <limits>
+#include <utility>
 
 #include "lanes.h"
 #include "scatter.h"
@@ -50,38 +51,39 @@ constexpr double kCached = 256 << 10, kNear = 4 << 20;
 
 double real(Index value) { return static_cast<double>(value); }
 
-/// Multiply-adds of the definition, but for those beyond the edges.
-double products(const Plan &plan) {
-    const Geometry &geometry = plan.geometry;
-    double result = real(geometry.batch) * real(geometry.in_channels) * real(geometry.out_channels / geometry.groups);
-    for (const Axis &axis : geometry.axes) {
-        double pairs = 0;
-        for (Index k = 0; k < axis.kernel; ++k)
-            pairs += real(reach(axis, k).count);
-        result *= pairs;
-    }
+/// The product of batch, channels and the lengths of all axes: the input's elements, or the output's.
+double elements(const Geometry &geometry, Index channels, Index Axis::*length) {
+    double result = real(geometry.batch) * real(channels);
+    for (const Axis &axis : geometry.axes)
+        result *= real(axis.*length);
     return result;
 }
 
-struct Channels {
-    explicit Channels(const Plan &plan)
-        : depth(real(plan.wrt == Operand::output ? plan.geometry.in_channels : plan.geometry.out_channels) /
-                real(plan.geometry.groups)),
-          columns(real(plan.wrt == Operand::output ? plan.geometry.out_channels : plan.geometry.in_channels) /
-                  real(plan.geometry.groups)) {}
-    double depth, columns;
-};
+/// Pairs of an input cell and a tap that meet an output cell that exists. Cells and taps are alike in that, so it
+/// counts along whichever are fewer.
+double pairs(Axis axis) {
+    if (axis.kernel > axis.input) {
+        std::swap(axis.kernel, axis.input);
+        std::swap(axis.dilation, axis.stride);
+    }
+    double result = 0;
+    for (Index k = 0; k < axis.kernel; ++k)
+        result += real(reach(axis, k).count);
+    return result;
+}
+
+/// Multiply-adds of the definition, but for those beyond the edges.
+double products(const Geometry &geometry) {
+    double result = real(geometry.batch) * real(geometry.in_channels) * real(geometry.out_channels / geometry.groups);
+    for (const Axis &axis : geometry.axes)
+        result *= pairs(axis);
+    return result;
+}
 
 /// Time to read the source and to write the result, if no cache holds them; the same for all algorithms.
-double memory(const Plan &plan) {
+double memory(double moved) {
     constexpr double kLarge = 1 << 20, kRate = 1.5;
-    double input = real(plan.geometry.batch) * real(plan.geometry.in_channels);
-    double output = real(plan.geometry.batch) * real(plan.geometry.out_channels);
-    for (const Axis &axis : plan.geometry.axes) {
-        input *= real(axis.input);
-        output *= real(axis.output);
-    }
-    return input + output > kLarge ? (input + output) / kRate : 0;
+    return moved > kLarge ? moved / kRate : 0;
 }
 
 /// How often tiles read the filter in a small image: along each axis once within it, and once at its edges, where cells
@@ -109,49 +111,46 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     // Vectors hold half as many float64.
     const double size = size_of(sum_of(plan.element)) == 8 ? 2 : 1;
     const Machine &machine = kMachines[static_cast<int>(plan.isa)];
-    const Channels channels(plan);
     const Geometry &geometry = plan.geometry;
-    double taps = 1, filter = channels.depth * channels.columns * real(geometry.groups);
+    const Channels channels(plan);
+    const double depth = real(channels.depth), columns = real(channels.columns);
+    double taps = 1, filter = depth * columns * real(geometry.groups);
     for (const Axis &axis : geometry.axes) {
         taps *= std::max(1.0, real(axis.kernel) / (plan.wrt == Operand::output ? real(axis.stride) : 1));
         filter *= real(axis.kernel);
     }
-    const double padded = rounded_up(channels.columns, machine.columns / size) / channels.columns;
+    const double input = elements(geometry, geometry.in_channels, &Axis::input);
+    const double moved = memory(input + elements(geometry, geometry.out_channels, &Axis::output));
+    const double padded = rounded_up(columns, machine.columns / size) / columns;
     const double pack = packed ? 0 : filter / machine.pack;
     if (plan.channelwise) { // whose channels are columns; it is the memory that takes time
-        const double time = products(plan) * kChannelLoads / machine.products + memory(plan);
+        const double time = products(geometry) * kChannelLoads / machine.products + moved;
         return algorithm == Algorithm::tiles ? size * time : std::numeric_limits<double>::infinity();
     }
     switch (algorithm) {
     case Algorithm::tiles:
-        return size * (multiply(machine, products(plan) * padded, taps * channels.depth, filter * regions(plan)) +
-                       pack + memory(plan));
+        return size *
+               (multiply(machine, products(geometry) * padded, taps * depth, filter * regions(plan)) + pack + moved);
     case Algorithm::scatter: {
         if (!scatter_fits(plan))
             break;
-        double pixels = real(geometry.batch);
-        for (const Axis &axis : geometry.axes)
-            pixels *= real(axis.input);
-        return size * (multiply(machine, pixels * filter * padded, channels.depth, filter) +
-                       pixels * filter / channels.depth / machine.target + pack + memory(plan));
+        const double pixels = input / real(geometry.in_channels);
+        return size * (multiply(machine, pixels * filter * padded, depth, filter) +
+                       pixels * filter / depth / machine.target + pack + moved);
     }
-    case Algorithm::lanes: {
+    case Algorithm::lanes:
         if (!lanes_fit(plan))
             break;
-        double source = real(geometry.batch) * real(geometry.in_channels);
-        for (const Axis &axis : geometry.axes)
-            source *= real(axis.input);
-        return size * (products(plan) / lanes_filled(plan) / kLanes / machine.products + source / machine.lanes + pack +
-                       memory(plan));
-    }
+        return size * (products(geometry) / lanes_filled(plan) / kLanes / machine.products + input / machine.lanes +
+                       pack + moved);
     case Algorithm::winograd: {
         if (!plan.scheme)
             break;
         const Work work = work_of(plan, *plan.scheme);
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
-        return size * (multiply(machine, work.products * filled, channels.depth, work.filter) +
-                       work.source / machine.source + work.target / machine.target + memory(plan) +
-                       work.source * (work.parts - 1) / kReread + (packed ? 0 : work.filter / machine.points)) +
+        return size * (multiply(machine, work.products * filled, depth, work.filter) + work.source / machine.source +
+                       work.target / machine.target + moved + work.source * (work.parts - 1) / kReread +
+                       (packed ? 0 : work.filter / machine.points)) +
                kStages;
     }
     }

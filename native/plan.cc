@@ -15,6 +15,13 @@
 
 namespace backstride {
 
+Channels::Channels(const Plan &plan)
+    : depth(plan.geometry.in_channels / plan.geometry.groups),
+      columns(plan.geometry.out_channels / plan.geometry.groups) {
+    if (plan.wrt == Operand::input)
+        std::swap(depth, columns);
+}
+
 Element sum_of(Element element) {
     switch (element) {
     case Element::float16:
@@ -65,7 +72,7 @@ std::optional<Scheme> cheapest_scheme(const Plan &plan, bool packed) {
 void take_cheapest(Plan &plan, bool packed) {
     plan.scheme = cheapest_scheme(plan, packed);
     double least = cost(plan, plan.algorithm, packed);
-    for (const Algorithm other : {Algorithm::lanes, Algorithm::scatter, Algorithm::winograd})
+    for (const Algorithm other : kAlgorithms)
         if (const double time = cost(plan, other, packed); time < least) {
             least = time;
             plan.algorithm = other;

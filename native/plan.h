@@ -23,6 +23,8 @@ constexpr std::string_view kPrecisionNames[] = {"strict", "default", "fast"};
 enum class Algorithm { tiles, lanes, scatter, winograd };
 constexpr std::string_view kAlgorithmNames[] = {"tiles", "lanes", "scatter", "winograd3", "winograd4", "winograd6"};
 
+constexpr Algorithm kAlgorithms[] = {Algorithm::tiles, Algorithm::lanes, Algorithm::scatter, Algorithm::winograd};
+
 /// How Winograd's algorithm computes a layer. Along an axis with stride s, stream j < min(s, kernel) has taps j, j + s,
 /// j + 2 * s ... of the filter. Streams of one tap less than the form has are given a zero, as the first or, if they
 /// are `late`, as the last that is read: so their products vanish at one point, 0 or infinity, and are left out.
@@ -49,6 +51,12 @@ struct Plan {
     Algorithm algorithm = Algorithm::tiles;
     bool fixed = false;                // whether the algorithm was asked for, rather than chosen by its cost
     std::optional<Scheme> scheme = {}; // of Winograd's algorithm, if the layer has one, used or not
+};
+
+/// Channels of one group: those that are summed over, and those of the result.
+struct Channels {
+    explicit Channels(const Plan &plan);
+    Index depth, columns;
 };
 
 /// The element type of sums of `element`.

@@ -27,11 +27,15 @@ constexpr Index kRowPadding = 16, kPointPadding = 80;
 class Line {
   public:
     Line(Operand wrt, const Axis &axis, Scheme::Along along)
-        : axis_(axis), along_(along), transposed_(wrt == Operand::output) {
+        : axis_(axis), along_(along), transposed_(wrt == Operand::output),
+          full_(std::clamp<Index>(axis.kernel - (form().taps - 1) * axis.stride, 0, streams())) {
         positions_ = {0, axis.input};
         if (transposed_) {
+            // Later streams have earlier positions, but for a shift of those that are not full.
             positions_ = {axis.output, 0};
-            for (Index j = 0; j < streams(); ++j) {
+            for (const Index j : {Index{0}, full_ - 1, full_, streams() - 1}) {
+                if (j < 0 || j >= streams())
+                    continue;
                 const Index shift = shifted(j);
                 positions_.first = std::min(positions_.first, ceil_div(axis.pad - j, axis.stride) + shift);
                 positions_.last =
@@ -49,8 +53,12 @@ class Line {
     /// From a cell of a stream to the next.
     Index target_step() const { return transposed_ ? axis_.stride : 1; }
 
-    /// A point at which a stream's products vanish, since its first or last tap is zero.
-    int dead_point(Index stream) const { return full(stream) ? -1 : along_.late ? form().points - 1 : 0; }
+    /// Whether a stream has products at this point: all but those whose first or last tap is zero have at every one.
+    bool live(Index stream, Index point) const {
+        return stream < full_ || point != (along_.late ? form().points - 1 : 0);
+    }
+    /// How many streams have.
+    Index live(Index point) const { return live(full_, point) ? streams() : full_; }
 
     /// The filter cell of a stream's n-th tap, in the order of the source's cells; -1 is a zero.
     Index filter_cell(Index stream, Index n) const {
@@ -72,12 +80,12 @@ class Line {
     }
 
   private:
-    bool full(Index stream) const { return stream + (form().taps - 1) * axis_.stride < axis_.kernel; }
-    Index shifted(Index stream) const { return along_.late && !full(stream); }
+    Index shifted(Index stream) const { return along_.late && stream >= full_; }
 
     Axis axis_;
     Scheme::Along along_;
     bool transposed_;
+    Index full_; // streams with as many taps as the form, which are the first
     Range positions_;
 };
 
@@ -93,28 +101,25 @@ struct Lines {
 
     /// Whether a stream has a product at this point.
     bool live(Index stream, Index point) const {
-        return height.dead_point(stream / width.streams()) != point / width.form().points &&
-               width.dead_point(stream % width.streams()) != point % width.form().points;
+        return height.live(stream / width.streams(), point / width.form().points) &&
+               width.live(stream % width.streams(), point % width.form().points);
     }
     /// How many streams have.
     Index live(Index point) const {
-        Index count = 0;
-        for (Index stream = 0; stream < streams(); ++stream)
-            count += live(stream, point);
-        return count;
+        return height.live(point / width.form().points) * width.live(point % width.form().points);
     }
 
     Line height, width;
 };
 
-/// Channels of one group that are summed over, and that are columns of the products.
-struct Channels {
-    explicit Channels(const Plan &plan)
-        : depth((plan.wrt == Operand::output ? plan.geometry.in_channels : plan.geometry.out_channels) /
-                plan.geometry.groups),
-          columns((plan.wrt == Operand::output ? plan.geometry.out_channels : plan.geometry.in_channels) /
-                  plan.geometry.groups) {}
-    Index depth, columns;
+/// How the columns of a group are divided: `together` of all streams that are columns make one part, if they have few
+/// channels, or else the channels of each are cut into parts.
+struct Division {
+    Division(const Plan &plan, const Lines &lines, const Channels &channels)
+        : streams(plan.wrt == Operand::output ? lines.streams() : 1),
+          together(std::clamp<Index>(kColumns / channels.columns, 1, streams)),
+          cuts(ceil_div(channels.columns, kColumns)) {}
+    Index streams, together, cuts;
 };
 
 /// The form of an axis. Six points have none for two taps: F(5, 2) by F(5, 2) has 4 times the error of plain sums, and
@@ -163,14 +168,13 @@ Work work_of(const Plan &plan, const Scheme &scheme) {
     const double tiles = real(plan.geometry.batch) * real(plan.geometry.axes[0].input) * real(lines.tiles());
     const double groups = real(plan.geometry.groups), matrix = real(channels.depth) * real(channels.columns);
     const double points = tiles * groups * real(lines.points()), streams = real(lines.streams());
-    const Index merged = std::clamp<Index>(kColumns / channels.columns, 1, transposed ? lines.streams() : 1);
-    const Index cuts = ceil_div(channels.columns, kColumns);
+    const Division division(plan, lines, channels);
     return {tiles * live * groups * matrix,
             points * real(channels.depth) * (transposed ? 1 : streams),
             points * real(channels.columns) * (transposed ? streams : 1),
             live * groups * matrix,
-            real(merged * channels.columns) / real(cuts),
-            real(cuts) * (transposed ? streams : 1) / real(merged)};
+            real(division.together * channels.columns) / real(division.cuts),
+            real(division.cuts * division.streams) / real(division.together)};
 }
 
 namespace {
@@ -188,9 +192,7 @@ template <class T> class Packer {
 
     /// The parts of a group, which take `size` elements.
     std::vector<Part> cut(Index &size) const {
-        const Index all = transposed_ ? lines_.streams() : 1; // that are columns
-        const Index streams = std::clamp<Index>(kColumns / channels_.columns, 1, all);
-        const Index cuts = ceil_div(channels_.columns, kColumns);
+        const auto [all, streams, cuts] = Division(plan_, lines_, channels_);
         std::vector<Part> parts;
         for (Index stream = 0; stream < all; stream += streams)
             for (Index i = 0; i < cuts; ++i) {

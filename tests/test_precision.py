@@ -330,6 +330,15 @@ def test_depthwise_layers_take_tiles_of_channels() -> None:
         assert costs("output", depthwise).keys() == {"tiles"}
 
 
+@pytest.mark.parametrize("wrt", ["input", "filter", "output"])
+@pytest.mark.parametrize("mode", MODES)
+def test_the_model_does_not_count_one_by_one(wrt: str, mode: str) -> None:
+    """Or these would never end."""
+    for axes in [(Axis(5, 2**40, 7),), (Axis(2**40, 5, 7),), (Axis(3, 2**21, 2**21, 2**20, 1, 2**19),) * 2]:
+        for packed in (False, True):
+            assert plan(wrt, Geometry(axes, 1, 4, 4), "float32", mode, packed).costs()
+
+
 def test_packing_costs() -> None:
     geometry = LARGE[0].geometry
     packed, eager = (costs("output", geometry, packed=packed) for packed in (True, False))

@@ -274,10 +274,9 @@ class _Sizes(NamedTuple):
     def square(self, batch: int, length: int) -> _native.Plan:
         """The core's plan for inputs of one length along every axis, whatever `output_shape` is."""
         *kernel, out_channels, in_channels = self.filters.value.shape
-        layer, lengths = self._layer(), (length,) * len(kernel)
-        choose = layer.lowest_output if self.shortest else layer.chosen_output
-        outputs = [max(choose(n, length), 1) for n in range(len(kernel))]
-        return self.sized(layer.resolve(batch, in_channels, out_channels * self.groups, lengths, outputs))
+        lengths = (length,) * len(kernel)
+        outputs = [max(chosen, 1) for chosen in self._chosen(lengths)]
+        return self.sized(self._layer().resolve(batch, in_channels, out_channels * self.groups, lengths, outputs))
 
     def resolve(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None) -> _Resolved:
         """The result's shape, and the core's plan for it unless it is empty or nothing reaches it."""
@@ -302,10 +301,13 @@ class _Sizes(NamedTuple):
 
     def _unasked(self, source: Side) -> Side:
         """The result where none is asked."""
+        return Side("result", source.batch, self._chosen(source.lengths), self.filters.value.shape[-2] * self.groups)
+
+    def _chosen(self, lengths: tuple[int, ...]) -> tuple[int, ...]:
+        """The result's lengths for an input's where none are asked."""
         layer = self._layer()
         choose = layer.lowest_output if self.shortest else layer.chosen_output
-        lengths = tuple(choose(n, length) for n, length in enumerate(source.lengths))
-        return Side("result", source.batch, lengths, self.filters.value.shape[-2] * self.groups)
+        return tuple(choose(n, length) for n, length in enumerate(lengths))
 
     def part(self, shape: tuple[int, ...], result: tuple[int, ...], pad: int) -> _native.Plan:
         """The core's plan for a part of a result of one axis."""
