@@ -110,7 +110,10 @@ template <class T> class Gather {
         Index positions =
             filter_.packed() ? std::clamp(kBlockBytes / bytes, kFewestPositions, kMostPositions) : kFewPositions;
         cut(positions);
-        while (filter_.packed() && positions > kFewestPositions && blocks() * groups_ * panels_ < kEnoughTasks)
+        // Shares of panels read the source again each, smaller blocks the filter, which may be in their caches.
+        const bool cached = panels_ * filter_.panel_size() * Index{sizeof(T)} <= kBlockBytes;
+        while (filter_.packed() && positions > kFewestPositions &&
+               blocks() * groups_ * (cached ? 1 : panels_) < kEnoughTasks)
             cut(positions /= 2);
         panel_shares_ = std::min(panels_, filter_.packed() ? ceil_div(kEnoughTasks, blocks() * groups_) : panels_);
     }

@@ -18,6 +18,9 @@ template <class T, class Body> void visit_as(Element element, const void *data, 
 
 constexpr Index kPieceRows = 16, kPieceColumns = 32;
 
+// Elements of a filter that are packed in the time in which another thread would begin to help.
+constexpr Index kFewestPacked = 16 << 10;
+
 /// to[r * place.row + c * place.column] = from[r * from_row + c], neighbours in the result one after the other.
 template <class S, class T>
 void scatter(const T *from, Index from_row, Index rows, Index columns, S *to, const Place &place) {
@@ -68,12 +71,15 @@ PackedFilter<T>::PackedFilter(const View &filter, Element element, Index groups,
 
 template <class T> void PackedFilter<T>::pack(Poll poll) {
     data_.emplace(groups_ * taps_ * depth_ * columns_);
-    const Index panels = (columns_ + width_ - 1) / width_;
+    const Index panels = ceil_div(columns_, width_), matrices = groups_ * panels * taps_;
+    const Index tasks = ceil_div(matrices, std::max<Index>(1, kFewestPacked / (depth_ * std::min(width_, columns_))));
     parallel_for(
-        groups_ * panels * taps_,
+        tasks,
         [&](Index task) {
-            const Index tap = task % taps_, index = task / taps_ % panels, group = task / taps_ / panels;
-            pack_tap(group, index, tap, const_cast<T *>(this->tap(group, index, tap, nullptr)));
+            for (Index i = task * matrices / tasks; i < (task + 1) * matrices / tasks; ++i) {
+                const Index tap = i % taps_, index = i / taps_ % panels, group = i / taps_ / panels;
+                pack_tap(group, index, tap, const_cast<T *>(this->tap(group, index, tap, nullptr)));
+            }
         },
         poll);
 }

@@ -53,6 +53,13 @@ void relax() {
 #endif
 }
 
+/// What kernels have stored around the caches is seen by others from now on.
+void publish() {
+#ifdef __SSE2__
+    _mm_sfence();
+#endif
+}
+
 /// Spins until `ready` or until the time for it is over.
 template <class Ready> void spin(Ready ready) {
     const auto end = Clock::now() + kSpin;
@@ -110,6 +117,7 @@ void Job::work() {
             error = std::current_exception();
         stopped = true;
     }
+    publish();
     current = outer;
 }
 

@@ -30,7 +30,6 @@ template <> struct Vector<float> {
     static Register fma(Register a, Register b, Register sum) { return _mm256_fmadd_ps(a, b, sum); }
     static Register add(Register a, Register b) { return _mm256_add_ps(a, b); }
     static void stream(float *p, Register a) { _mm256_stream_ps(p, a); }
-    static void fence() { _mm_sfence(); }
     static void hold(Register &a) { asm("" : "+x"(a)); }
 
     static Register load(const Half *p) { return _mm256_cvtph_ps(halves(p, kWidth)); }
@@ -80,7 +79,6 @@ template <> struct Vector<double> {
     static Register fma(Register a, Register b, Register sum) { return _mm256_fmadd_pd(a, b, sum); }
     static Register add(Register a, Register b) { return _mm256_add_pd(a, b); }
     static void stream(double *p, Register a) { _mm256_stream_pd(p, a); }
-    static void fence() { _mm_sfence(); }
     static void hold(Register &a) { asm("" : "+x"(a)); }
 };
 

@@ -26,7 +26,6 @@ template <> struct Vector<float> {
     static Register fma(Register a, Register b, Register sum) { return _mm512_fmadd_ps(a, b, sum); }
     static Register add(Register a, Register b) { return _mm512_add_ps(a, b); }
     static void stream(float *p, Register a) { _mm512_stream_ps(p, a); }
-    static void fence() { _mm_sfence(); }
     static void hold(Register &a) { asm("" : "+v"(a)); }
 
     // Where an intrinsic would begin with a register that it does not set, of which compilers warn, there are masks of
@@ -72,7 +71,6 @@ template <> struct Vector<double> {
     static Register fma(Register a, Register b, Register sum) { return _mm512_fmadd_pd(a, b, sum); }
     static Register add(Register a, Register b) { return _mm512_add_pd(a, b); }
     static void stream(double *p, Register a) { _mm512_stream_pd(p, a); }
-    static void fence() { _mm_sfence(); }
     static void hold(Register &a) { asm("" : "+v"(a)); }
 };
 

@@ -82,11 +82,9 @@ template <class V, class Down, class Along> struct Combination {
         Register check{};
         const typename V::First all = V::first(V::kWidth);
         Index i = 0;
-        if (combine.streaming) {
+        if (combine.streaming)
             for (; i + V::kWidth <= combine.count; i += V::kWidth)
                 step<false, true>(combine, i, all, check);
-            V::fence();
-        }
         for (; i + V::kWidth <= combine.count; i += V::kWidth)
             step<false, false>(combine, i, all, check);
         if (i < combine.count)

@@ -31,7 +31,6 @@ template <> struct Vector<float> {
     static Register fma(Register a, Register b, Register sum) { return vfmaq_f32(sum, a, b); }
     static Register add(Register a, Register b) { return vaddq_f32(a, b); }
     static void stream(float *p, Register a) { store(p, a); }
-    static void fence() {}
     static void hold(Register &a) { asm("" : "+w"(a)); }
 
     static Register load(const Half *p) { return load(p, kWidth); }
@@ -94,7 +93,6 @@ template <> struct Vector<double> {
     static Register fma(Register a, Register b, Register sum) { return vfmaq_f64(sum, a, b); }
     static Register add(Register a, Register b) { return vaddq_f64(a, b); }
     static void stream(double *p, Register a) { store(p, a); }
-    static void fence() {}
     static void hold(Register &a) { asm("" : "+w"(a)); }
 };
 

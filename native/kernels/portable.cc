@@ -29,7 +29,6 @@ template <class T> struct Vector {
     static Register fma(Register a, Register b, Register sum) { return a * b + sum; }
     static Register add(Register a, Register b) { return a + b; }
     static void stream(T *p, Register a) { store(p, a); }
-    static void fence() {}
     static void hold(Register &) {}
 
     template <class S> static Register load(const S *p) { return load(p, kWidth); }

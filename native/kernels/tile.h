@@ -7,7 +7,7 @@
 // store(Scalar*, Register), both also with a last argument of type First that limits them to the first lanes;
 // first(n), the First of n lanes; fma(a, b, sum) and add(a, b);
 // hold(a), which makes the compiler keep `a` in its register; stream(Scalar*, Register), which stores a whole, aligned
-// vector around the caches, if that can be done, and fence(), after which others may read it.
+// vector around the caches, if that can be done; other threads may read it once the work that did is over.
 #pragma once
 
 #include "epilogue.h"
@@ -78,6 +78,15 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
         for (int v = 0; v < Vectors; ++v)
             lanes[v] = V::first(between(tile.columns - v * V::kWidth, 0, V::kWidth));
 
+        // Lines that are to be written are fetched while the sums are made: a store waits for its line.
+        if constexpr (!Add)
+            if (!tile.streaming)
+#pragma GCC unroll 16
+                for (int row = 0; row < Rows; ++row)
+#pragma GCC unroll 4
+                    for (int v = 0; v < Vectors; ++v)
+                        __builtin_prefetch(tile.c + row * tile.c_row + v * V::kWidth, 1);
+
         Register sum[Rows][Vectors]{};
         if constexpr (!Add)
             if (tile.continued)
@@ -116,7 +125,6 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
 #pragma GCC unroll 4
                     for (int v = 0; v < Vectors; ++v)
                         V::stream(tile.c + row * tile.c_row + v * V::kWidth, V::add(Register{}, sum[row][v]));
-                V::fence();
                 return;
             }
 #pragma GCC unroll 16
