@@ -11,9 +11,9 @@ import functools
 import math
 import operator
 import reprlib
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -42,6 +42,7 @@ MOST_ENTRIES, MOST_DIMENSIONS = 5, 64
 LENGTHS_BELOW, WINDOWS_BELOW = 2**63, 2**31
 
 Ints = tuple[int, ...]
+Read = TypeVar("Read")
 
 
 class Argument(NamedTuple):
@@ -61,9 +62,9 @@ def shown(value: Any) -> str:
 
 def one_of(**aliases: Any) -> Argument:
     """The one alias that is given; TensorFlow renamed `value` to `input` and `filter` to `filters`."""
-    given = [Argument(name, value) for name, value in aliases.items() if value is not None]
+    given = [name for name in aliases if aliases[name] is not None]
     if len(given) == 1:
-        return given[0]
+        return Argument(given[0], aliases[given[0]])
     names = " or ".join(f"`{name}`" for name in aliases)
     if not given:
         raise ValueError(f"{names} is required; got None")
@@ -81,12 +82,12 @@ def arrays(rank: int, *arguments: Argument) -> list[Argument]:
 
 def of_one_library(*arguments: Argument) -> list[Argument]:
     """The arguments as arrays, all of libraries that are supported."""
-    plains = [Argument(name, plain(value)) for name, value in arguments]
+    plains = [(name, plain(value)) for name, value in arguments]
     for name, value in plains:
         if value is None or _backends.home(value) is None:
             kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
             raise TypeError(f"`{name}` must be a NumPy array, a list of numbers or a buffer; got {kind}")
-    backend = _backends.of(*(argument.value for argument in plains))
+    backend = _backends.of(*[value for _, value in plains])
     return [Argument(name, backend.asarray(name, value)) for name, value in plains]
 
 
@@ -277,28 +278,39 @@ class Window(NamedTuple):
     padding: str
 
 
-def window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> Window:
-    """The window of a call in TensorFlow's spelling.
+def _read_once(read: Callable[..., Read]) -> Callable[..., Read]:
+    """`read`, which does not read the common spellings of its arguments again: that takes longer than a small layer.
 
-    The common spellings are read once: reading takes longer than a small layer. What is refused is read again, so that
-    the message shows it as it was given.
+    What is refused is read again, so that the message shows it as it was given.
     """
-    try:
-        return _known_window(rank, _hashable(strides), _hashable(padding), _hashable(data_format), _hashable(dilations))
-    except (TypeError, ValueError):
-        return _window(rank, strides, padding, data_format, dilations)
+    known = functools.lru_cache(maxsize=1024)(read)
+
+    @functools.wraps(read)
+    def read_or_known(*arguments: Any) -> Read:
+        try:
+            return known(*map(_hashable, arguments))
+        except (TypeError, ValueError):
+            return read(*arguments)
+
+    return read_or_known
 
 
 def _hashable(value: Any) -> Any:
     """An int, text, None, or ints in a tuple, none of which equals anything of another meaning."""
-    if type(value) in (list, tuple) and all(type(entry) is int for entry in value):
-        return tuple(value)
-    if value is None or type(value) in (int, str):
+    kind = type(value)
+    if kind is int or kind is str or value is None:
         return value
+    if (kind is tuple or kind is list) and _INTS.issuperset(map(type, value)):
+        return tuple(value)
     raise TypeError
 
 
-def _window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> Window:
+_INTS = {int}
+
+
+@_read_once
+def window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: Any) -> Window:
+    """The window of a call in TensorFlow's spelling."""
     first = channels_first(data_format, rank)
     return Window(
         stride=per_axis("strides", strides, rank, first),
@@ -307,9 +319,6 @@ def _window(rank: int, strides: Any, padding: Any, data_format: Any, dilations: 
         channels_first=first,
         padding=shown(padding),
     )
-
-
-_known_window = functools.lru_cache(maxsize=1024)(_window)
 
 
 def side(argument: Argument, window: Window) -> Side:
@@ -380,6 +389,26 @@ def _resolve(window: Window, input: Side, filter: str, shape: Ints, output: Side
     return layer.resolve(
         input.batch, in_channels, output.channels, input.lengths, output.lengths, window.channels_first
     )
+
+
+@_read_once
+def transposed(
+    rank: int,
+    input: str,
+    input_shape: Ints,
+    filter: str,
+    filter_shape: Ints,
+    output_shape: Any,
+    strides: Any,
+    padding: Any,
+    data_format: Any,
+    dilations: Any,
+) -> Geometry:
+    """The geometry of a transposed convolution in TensorFlow's spelling, of operands of these names and shapes."""
+    where = window(rank, strides, padding, data_format, dilations)
+    source, weights = _side(input, input_shape, where), Argument(filter, Shape(filter_shape))
+    result = target(Argument("output_shape", output_shape), source, weights, where)
+    return resolve(where, source, weights, result)
 
 
 def check_channels(name: str, channels: int, filter: str, taken: int) -> None:

@@ -373,8 +373,7 @@ def _transpose(
 ) -> Any:
     """The transposed convolution of `rank` axes in TensorFlow's spelling."""
     value, filter = _arguments.arrays(rank + 2, value, filter)
-    window = _arguments.window(rank, strides, padding, data_format, dilations)
-    source = _arguments.side(value, window)
-    result = _arguments.target(_arguments.Argument("output_shape", output_shape), source, filter, window)
-    geometry = _arguments.resolve(window, source, filter, result)
-    return _ops.derivative("output", geometry, value.value, filter.value)
+    x, w = value.value, filter.value
+    shapes = value.name, tuple(x.shape), filter.name, tuple(w.shape)
+    geometry = _arguments.transposed(rank, *shapes, output_shape, strides, padding, data_format, dilations)
+    return _ops.derivative("output", geometry, x, w)

@@ -88,10 +88,10 @@ def home(value: Any) -> str | None:
 
 def of(*arrays: Any) -> Backend:
     """The file that serves all of `arrays`, which are served: the one of those that are not NumPy's, if any is not."""
-    name = next((name for array in arrays if (name := home(array)) != "numpy"), "numpy")
-    return _module(name)
+    return _of(*map(type, arrays))
 
 
 @functools.cache
-def _module(name: str) -> Backend:
+def _of(*classes: type) -> Backend:
+    name = next((name for cls in classes if (name := _home(cls)) != "numpy"), "numpy")
     return cast(Backend, importlib.import_module(f"backstride._backends.{name}"))

@@ -92,14 +92,25 @@ def scalar(x: Any, value: float) -> Any:
 
 def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.ndarray, kernel: str = "") -> np.ndarray:
     """See `backstride._ops.derivative`. `kernel` takes one kernel by name instead of the best."""
-    shape, dtype = geometry.shape(wrt), first.dtype.newbyteorder("=")
-    check_size("the result", shape, dtype)
-    if first.size == 0 or second.size == 0 or 0 in shape:
+    shape, dtype, plan = _sized(wrt, geometry, first.dtype, _precision.current(), kernel)
+    if plan is None:
         return np.zeros(shape, dtype)
     result = empty(shape, dtype)
-    plan = _plan.plan(wrt, geometry, element(dtype), _precision.current(), kernel=kernel)
     plan.run(_plain(first), _plain(second), _plain(result))
     return result
+
+
+@functools.lru_cache(maxsize=1024)
+def _sized(
+    wrt: Operand, geometry: Geometry, dtype: np.dtype, precision: str, kernel: str
+) -> tuple[tuple[int, ...], np.dtype, _native.Plan | None]:
+    """The result's shape and dtype, and the core's plan for it unless an array is empty."""
+    shape, dtype = geometry.shape(wrt), dtype.newbyteorder("=")
+    check_size("the result", shape, dtype)
+    operands: tuple[Operand, ...] = "input", "filter", "output"
+    if any(0 in geometry.shape(operand) for operand in operands):
+        return shape, dtype, None
+    return shape, dtype, _plan.plan(wrt, geometry, element(dtype), precision, kernel=kernel)
 
 
 def packed(
