@@ -26,12 +26,12 @@ struct Machine {
     double points;   // elements of the filter's points, made and put in order
 };
 constexpr Machine kMachines[] = {
-    {8, 4, 1.5, 1.5, 8, 4, 2, 0.5},
+    {8, 4, 1.5, 1.5, 8, 4, 2, 0.4},
 #if defined(BACKSTRIDE_X86)
-    {32, 8, 2.5, 2.5, 12, 5, 3, 1},
-    {64, 16, 3, 3, 16, 5, 3, 1.5},
+    {32, 8, 2.5, 2.5, 12, 5, 3, 0.5},
+    {64, 16, 3, 3, 16, 5, 3, 0.6},
 #elif defined(BACKSTRIDE_AARCH64)
-    {20, 4, 2, 2, 8, 5, 3, 1}, // not measured
+    {20, 4, 2, 2, 8, 5, 3, 0.5}, // not measured
 #endif
 };
 
