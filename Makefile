@@ -8,7 +8,7 @@ bin = $(VENV)/bin
 pip = $(bin)/python -m pip --quiet --disable-pip-version-check
 sources = $(shell find src native -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint sanitize test-neon compare-tf bench bench-report clean
+.PHONY: demo test lint sanitize sanitize-threads test-neon compare-tf bench bench-report clean
 
 demo: $(VENV)/installed
 	$(bin)/backstride demo --output demo-output $(ARGS) $(PHOTOS)
@@ -55,11 +55,20 @@ sanitize: .venv-sanitize/installed
 	ASAN_OPTIONS=detect_leaks=0 UBSAN_OPTIONS=print_stacktrace=1 BACKSTRIDE_SANITIZED=1 \
 	.venv-sanitize/bin/python -m pytest tests/test_kernels.py tests/test_nonfinite.py tests/test_arrays.py $(ARGS)
 
-.venv-sanitize/installed: requirements/dev.txt $(sources)
-	$(PYTHON) -m venv .venv-sanitize
-	.venv-sanitize/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/dev.txt
-	.venv-sanitize/bin/python -m pip --quiet --disable-pip-version-check install --no-build-isolation --no-deps \
-		--config-settings=build-dir=build/.venv-sanitize --config-settings=cmake.define.BACKSTRIDE_SANITIZE=ON .
+# The same under ThreadSanitizer, with the tests in which threads meet: of the pool, of plans, of streams, and a kernel of
+# each algorithm. It needs its shadow memory at fixed addresses, hence no random ones. Of a child it knows one thread.
+sanitize-threads: .venv-sanitize-threads/installed
+	LD_PRELOAD="$$($(CXX) -print-file-name=libtsan.so)" TSAN_OPTIONS="halt_on_error=1 die_after_fork=0" \
+	BACKSTRIDE_SANITIZED=1 setarch $$(uname -m) --addr-no-randomize \
+	.venv-sanitize-threads/bin/python -m pytest $(THREAD_TESTS) $(ARGS)
+
+.venv-sanitize/installed: sanitizers = address,undefined
+.venv-sanitize-threads/installed: sanitizers = thread
+.venv-sanitize/installed .venv-sanitize-threads/installed: requirements/dev.txt $(sources)
+	$(PYTHON) -m venv $(@D)
+	$(@D)/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/dev.txt
+	$(@D)/bin/python -m pip --quiet --disable-pip-version-check install --no-build-isolation --no-deps \
+		--config-settings=build-dir=build/$(@D) --config-settings=cmake.define.BACKSTRIDE_SANITIZE=$(sanitizers) .
 	touch $@
 
 # The core cross-compiled for arm64, and its tests in Debian's Python for arm64 under user-mode emulation. It needs
@@ -104,4 +113,4 @@ compare-tf: .venv-tf/installed
 	touch $@
 
 clean:
-	rm -rf .venv .venv-bench .venv-neon .venv-sanitize .venv-tf build demo-output
+	rm -rf .venv .venv-bench .venv-neon .venv-sanitize .venv-sanitize-threads .venv-tf build demo-output
