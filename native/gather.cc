@@ -11,8 +11,10 @@
 namespace backstride {
 namespace {
 
-// What a block of the result reads of the source should stay in a second-level cache of 512 KiB or more.
-constexpr Index kBlockBytes = 256 << 10;
+// What a block of the result reads of the source should stay in a second-level cache of 512 KiB or more. A panel of the
+// filter that doesn't leave room for that is read again by every block, which is then as large as the panel: a third
+// less time for 16 cells of 1024 channels with a kernel of 25.
+constexpr Index kBlockBytes = 256 << 10, kMostBlockBytes = 4 << 20;
 constexpr Index kFewestPositions = 64, kMostPositions = 4096;
 // A source that kernels can't read where it is gets copied, block by block into caches, if that copies little twice or
 // little in comparison with the multiplications; else as a whole.
@@ -107,8 +109,8 @@ template <class T> class Gather {
         for (const Axis &axis : plan_.geometry.axes)
             source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
         const Index bytes = (plan_.channelwise ? columns_ : depth_) * source_cells * Index{sizeof(T)};
-        Index positions =
-            filter_.packed() ? std::clamp(kBlockBytes / bytes, kFewestPositions, kMostPositions) : kFewPositions;
+        const Index block = std::clamp(filter_.panel_size() * Index{sizeof(T)}, kBlockBytes, kMostBlockBytes);
+        Index positions = filter_.packed() ? std::clamp(block / bytes, kFewestPositions, kMostPositions) : kFewPositions;
         cut(positions);
         while (filter_.packed() && positions > kFewestPositions && blocks() * groups_ * panels_ < kEnoughTasks)
             cut(positions /= 2);
