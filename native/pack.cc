@@ -18,6 +18,35 @@ template <class T, class Body> void visit_as(Element element, const void *data, 
 
 constexpr Index kPieceRows = 16, kPieceColumns = 32;
 
+/// to[c * to_row + r] = from[r * from_row + c], so few columns at a time that caches can take in their lines.
+template <class S, class T>
+void store_transposed(Isa isa, const T *from, Index from_row, Index rows, Index columns, S *to, Index to_row,
+                      bool streaming) {
+    constexpr Index kColumns = 16, kRows = 64;
+    for (Index c = 0; c < columns; c += kColumns) {
+        const Index width = std::min(kColumns, columns - c);
+        if constexpr (std::is_same_v<S, T>)
+            moves<T>(isa).transpose(from + c, from_row, rows, width, to + c * to_row, to_row, streaming);
+        else
+            for (Index r = 0; r < rows; r += kRows) {
+                T piece[kColumns * kRows];
+                const Index height = std::min(kRows, rows - r);
+                moves<T>(isa).transpose(from + r * from_row + c, from_row, height, width, piece, kRows, false);
+                moves<S>(isa).store(piece, kRows, width, height, to + c * to_row + r, to_row, streaming);
+            }
+    }
+}
+
+struct Rectangle {
+    Index heights, widths;
+};
+
+/// Rows of a box; those that follow one another in memory count as one.
+Rectangle joined_rows(const View &view, const Range (&box)[5]) {
+    const Index heights = box[2].count(), widths = box[3].count();
+    return view.stride[2] == widths * view.stride[3] ? Rectangle{1, heights * widths} : Rectangle{heights, widths};
+}
+
 /// to[r * place.row + c * place.column] = from[r * from_row + c], neighbours in the result one after the other.
 template <class S, class T>
 void scatter(const T *from, Index from_row, Index rows, Index columns, S *to, const Place &place) {
@@ -112,24 +141,28 @@ void load(Element element, Isa isa, const Place &place, Index rows, Index column
 
 template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to) {
     const Index *stride = view.stride;
-    const Index width = box[3].count(), channels = box[4].count();
-    const Index first = box[3].first * stride[3] + box[4].first * stride[4];
+    const Index channels = box[4].count();
+    const auto [heights, widths] = joined_rows(view, box);
     for (Index n = box[0].first; n < box[0].last; ++n)
         for (Index d = box[1].first; d < box[1].last; ++d)
-            for (Index h = box[2].first; h < box[2].last; ++h, to += width * channels) {
-                const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + first;
-                load(element, isa, {at(view, element, offset), stride[3], stride[4]}, width, channels, to, channels);
+            for (Index h = 0; h < heights; ++h, to += widths * channels) {
+                const Index offset = n * stride[0] + d * stride[1] + (box[2].first + h) * stride[2] +
+                                     box[3].first * stride[3] + box[4].first * stride[4];
+                load(element, isa, {at(view, element, offset), stride[3], stride[4]}, widths, channels, to, channels);
             }
 }
 
 template <class T>
-void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place) {
+void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place,
+           bool streaming) {
     visit_as<T>(element, place.data, [&](const auto *data) {
         using S = std::remove_cvref_t<decltype(*data)>;
         S *to = const_cast<S *>(data);
         if constexpr (std::is_floating_point_v<T>) {
             if (place.column == 1 || columns == 1)
-                return moves<S>(isa).store(sums, sums_row, rows, columns, to, place.row);
+                return moves<S>(isa).store(sums, sums_row, rows, columns, to, place.row, streaming);
+            if (place.row == 1)
+                return store_transposed(isa, sums, sums_row, rows, columns, to, place.column, streaming);
         }
         if constexpr (std::is_floating_point_v<T> && !std::is_same_v<S, T>) {
             // Rounded by vectors, then dealt out.
@@ -137,7 +170,7 @@ void store(const T *sums, Index sums_row, Index rows, Index columns, Element ele
             for (Index r = 0; r < rows; r += kPieceRows)
                 for (Index c = 0; c < columns; c += kPieceColumns) {
                     const Index height = std::min(kPieceRows, rows - r), width = std::min(kPieceColumns, columns - c);
-                    moves<S>(isa).store(sums + r * sums_row + c, sums_row, height, width, piece, width);
+                    moves<S>(isa).store(sums + r * sums_row + c, sums_row, height, width, piece, width, false);
                     scatter(piece, width, height, width, to + r * place.row + c * place.column, place);
                 }
         } else
@@ -145,12 +178,33 @@ void store(const T *sums, Index sums_row, Index rows, Index columns, Element ele
     });
 }
 
+template <class T>
+void store(const T *sums, Element element, Isa isa, const View &view, const Range (&box)[5],
+           const std::array<Index, 3> &step) {
+    const Index *stride = view.stride;
+    const Index columns = box[4].count(), depths = box[1].count();
+    const bool all = step == std::array<Index, 3>{1, 1, 1};
+    const bool streaming = outgrows_caches(view, element);
+    const auto [heights, widths] = all ? joined_rows(view, box) : Rectangle{box[2].count(), box[3].count()};
+    for (Index n = 0; n < box[0].count(); ++n)
+        for (Index d = 0; d < depths; d += step[0])
+            for (Index h = 0; h < heights; h += step[1]) {
+                const Index offset = (box[0].first + n) * stride[0] + (box[1].first + d) * stride[1] +
+                                     (box[2].first + h) * stride[2] + box[3].first * stride[3] +
+                                     box[4].first * stride[4];
+                store(sums + ((n * depths + d) * heights + h) * widths * columns, step[2] * columns,
+                      ceil_div(widths, step[2]), columns, element, isa,
+                      {at(view, element, offset), step[2] * stride[3], stride[4]}, streaming);
+            }
+}
+
 #define INSTANTIATE(T)                                                                                                 \
     template class Readable<T>;                                                                                        \
     template class PackedFilter<T>;                                                                                    \
     template void load(Element, Isa, const Place &, Index, Index, T *, Index);                                         \
     template void load(Element, Isa, const View &, const Range(&)[5], T *);                                            \
-    template void store(const T *, Index, Index, Index, Element, Isa, const Place &);
+    template void store(const T *, Element, Isa, const View &, const Range(&)[5], const std::array<Index, 3> &);       \
+    template void store(const T *, Index, Index, Index, Element, Isa, const Place &, bool);
 INSTANTIATE(float)
 INSTANTIATE(double)
 INSTANTIATE(std::uint32_t)

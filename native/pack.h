@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <type_traits>
 
@@ -22,17 +23,23 @@ template <class T> bool in_place(const View &view, Element element) {
            (view.stride[4] == 1 || view.shape[4] == 1);
 }
 
-/// True if the array is so large that the next reader of it won't find it in a cache, and every `channels` channels of
-/// a pixel, which the kernels write where they are to be, are whole cache lines.
-template <class T> bool streamed(const View &view, Index channels) {
-    constexpr Index kLarge = 16 << 20, kLine = 64 / Index{sizeof(T)};
+/// True if the array is so large that the next reader of it won't find it in a cache.
+inline bool outgrows_caches(const View &view, Element element) {
+    constexpr Index kLarge = 16 << 20;
+    Index size = size_of(element);
+    for (const Index length : view.shape)
+        size *= length;
+    return size >= kLarge;
+}
+
+/// True if so is the array, and every `channels` channels of a pixel, which the kernels write where they are to be, are
+/// whole cache lines.
+template <class T> bool streamed(const View &view, Element element, Index channels) {
+    constexpr Index kLine = 64 / Index{sizeof(T)};
     bool aligned = reinterpret_cast<std::uintptr_t>(view.data) % 64 == 0 && channels % kLine == 0;
-    Index size = Index{sizeof(T)};
-    for (int i = 0; i < 5; ++i) {
-        size *= view.shape[i];
-        aligned = aligned && (i == 4 || view.stride[i] % kLine == 0);
-    }
-    return aligned && size >= kLarge;
+    for (int i = 0; i < 4; ++i)
+        aligned = aligned && view.stride[i] % kLine == 0;
+    return aligned && outgrows_caches(view, element);
 }
 
 /// An array as the kernels read it: where it is, or else a contiguous native copy.
@@ -86,7 +93,7 @@ void copy_matrix(Isa isa, const S *from, Index row, Index column, Index rows, In
         if (column == 1 || columns == 1)
             return moves<S>(isa).load(from, row, rows, columns, to, to_row);
         if (row == 1 || rows == 1)
-            return moves<S>(isa).transpose(from, column, columns, rows, to, to_row);
+            return moves<S>(isa).transpose(from, column, columns, rows, to, to_row, false);
     }
     constexpr Index kBlock = 16;
     const Index width = column == 1 ? columns : kBlock;
@@ -112,9 +119,16 @@ void load(Element element, Isa isa, const Place &place, Index rows, Index column
 /// Copies the cells `box` of an array, channels last, to contiguous ones.
 template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to);
 
-/// Copies a matrix of sums to its place, rounding each once.
+/// Copies contiguous sums, channels last, of the cells `box` of an array to those of them that are a multiple of `step`
+/// from its first along depth, height and width.
 template <class T>
-void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place);
+void store(const T *sums, Element element, Isa isa, const View &view, const Range (&box)[5],
+           const std::array<Index, 3> &step);
+
+/// Copies a matrix of sums to its place, rounding each once; around the caches if `streaming` and alignment admits it.
+template <class T>
+void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place,
+           bool streaming = false);
 
 /// The address of an element.
 inline void *at(const View &view, Element element, Index offset) {
