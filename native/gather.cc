@@ -32,30 +32,14 @@ constexpr Index kEnoughTasks = 32;
 // Multiply-adds between two looks at whether the caller wants to stop: some 20 ms of the slowest kernel.
 constexpr Index kInterruptEvery = 1 << 22;
 
-/// Cells of the result along batch, depth, height and width.
-using Box = std::array<Range, 4>;
-
 /// How many matrix products a region is: one for each group, but channels that have a filter each are columns of one.
 Index products(const Plan &plan) { return plan.channelwise ? 1 : plan.geometry.groups; }
 
-/// Where kernels write a box of the result: cell i of an axis, and column i of all groups, at i - first.
-template <class T> struct Sheet {
-    T *data;
-    Index stride[5], first[5];
-
-    T *at(const Index (&cell)[5]) const {
-        T *to = data;
-        for (int i = 0; i < 5; ++i)
-            to += (cell[i] - first[i]) * stride[i];
-        return to;
-    }
-};
-
-/// Positions of the result which the same taps reach: a product of runs, and of images. Offsets are in elements.
+/// Positions of the result which the same taps reach: a product of runs, and of images. Steps are in elements.
 struct Region {
     Index count[4];
-    Index source, source_step[4];
-    Index cell[4], target_step[4];      // the first
+    Index source[5], source_step[4]; // the first cells, and channel
+    Index target[4], target_step[4];
     std::vector<Segment> rows;          // of taps: their product along depth and height
     Index taps, source_tap, filter_tap; // along width: how many, and how far apart in the source and the filter
 };
@@ -94,8 +78,8 @@ template <class T> class Gather {
             static_cast<Index>(cells.size()) * groups_,
             [&](Index task) {
                 const Cells &of = cells[static_cast<std::size_t>(task / groups_)];
-                Box box;
-                for (int i = 0; i < 4; ++i)
+                Box box{};
+                for (std::size_t i = 0; i < 4; ++i)
                     box[i] = {of.first[i], of.last[i]};
                 compute(box, {of.step[1], of.step[2], of.step[3]}, task % groups_, {0, panels_});
             },
@@ -108,10 +92,9 @@ template <class T> class Gather {
         return axes[0].kernel * axes[1].kernel * axes[2].kernel;
     }
 
-    /// What a block reads of the source: cell i of an axis, and channel i, at i - first.
+    /// What a block reads of the source.
     struct Part {
-        const T *data;
-        Index stride[4], first[5];
+        Window<const T> window;
         std::optional<Buffer<T>> copy;
     };
 
@@ -182,10 +165,10 @@ template <class T> class Gather {
     Part part(Range images, const std::vector<Run> (&runs)[3], Range channels) const {
         if (whole_) {
             const auto &[data, stride] = whole_->rows();
-            return {data, {stride[0], stride[1], stride[2], stride[3]}, {}, {}};
+            return {{data, {stride[0], stride[1], stride[2], stride[3], 1}, {}}, {}};
         }
-        Range box[5] = {images, {}, {}, {}, channels};
-        for (int i : {1, 2, 3}) {
+        Box box = {{images, {}, {}, {}, channels}};
+        for (std::size_t i : {1, 2, 3}) {
             Range &cells = box[i] = {source_.shape[i], 0};
             for (const Run &run : runs[i - 1]) {
                 const Index along = (run.count - 1) * run.source_step, taps = (run.taps - 1) * run.source_tap;
@@ -196,15 +179,12 @@ template <class T> class Gather {
             if (cells.count() <= 0)
                 return {}; // no runs
         }
-        Part part{nullptr, {}, {}, {}};
-        part.stride[3] = channels.count();
-        for (int i : {2, 1, 0})
-            part.stride[i] = part.stride[i + 1] * box[i + 1].count();
-        for (int i = 0; i < 5; ++i)
-            part.first[i] = box[i].first;
-        part.copy.emplace(images.count() * part.stride[0]);
-        part.data = part.copy->get();
-        load(plan_.element, plan_.isa, source_, box, part.copy->get());
+        Buffer<T> copy(cells_of(box));
+        const Window<T> to = window(copy.get(), box);
+        load(plan_.element, plan_.isa, source_, box, to);
+        Part part{{to.data, {}, {}}, std::move(copy)};
+        std::copy_n(to.stride, 5, part.window.stride);
+        std::copy_n(to.first, 5, part.window.first);
         return part;
     }
 
@@ -212,8 +192,8 @@ template <class T> class Gather {
         const Index share = task % panel_shares_;
         const Index group = task / panel_shares_ % groups_;
         Index block = task / panel_shares_ / groups_;
-        Box box;
-        for (int i : {3, 2, 1, 0}) {
+        Box box{};
+        for (std::size_t i : {3, 2, 1, 0}) {
             const Index first = block % blocks_[i] * block_[i];
             box[i] = {first, std::min(first + block_[i], target_.shape[i])};
             block /= blocks_[i];
@@ -223,7 +203,7 @@ template <class T> class Gather {
     }
 
     /// Of each axis the cells first, first + step ... of the box.
-    void compute(const Box &box, const std::array<Index, 3> &step, Index group, Range panels) const {
+    void compute(Box box, const std::array<Index, 3> &step, Index group, Range panels) const {
         std::vector<Run> runs[3];
         for (int i = 0; i < 3; ++i)
             each_run(plan_.wrt, plan_.geometry.axes[i], box[i + 1], [&](const Run &run) {
@@ -234,18 +214,22 @@ template <class T> class Gather {
                                                          std::min(columns_, panels.last * plan_.kernel->columns)}
                                                  : Range{group * depth_, (group + 1) * depth_};
         const Part source = part(box[0], runs, channels);
-        if (filter_.packed() && direct_)
-            return compute(box, step, runs, source, whole_result(), group, panels, nullptr);
+        if (filter_.packed() && direct_) {
+            box[4] = {columns_of(group, panels.first).first, columns_of(group, panels.last - 1).last};
+            return compute(box, step, runs, source.window, window<T>(target_), group, panels, nullptr);
+        }
         // One panel at a time, which serves all regions while it is in the cache, or whose sums are kept there.
         const Buffer<T> weights(filter_.packed() ? 1 : filter_.panel_size());
-        const Buffer<T> sums(direct_ ? 1 : cells_of(box) * plan_.kernel->columns);
+        std::optional<Buffer<T>> sums;
         for (Index panel = panels.first; panel < panels.last; ++panel) {
-            const Range columns = columns_of(group, panel);
-            const Sheet<T> sheet = direct_ ? whole_result() : contiguous(sums.get(), box, columns);
-            compute(box, step, runs, source, sheet, group, {panel, panel + 1},
+            box[4] = columns_of(group, panel);
+            if (!direct_ && !sums)
+                sums.emplace(cells_of(box)); // the first panel is the widest
+            const Window<T> target = direct_ ? window<T>(target_) : window(sums->get(), box);
+            compute(box, step, runs, source.window, target, group, {panel, panel + 1},
                     filter_.panel(group, panel, weights.get()));
             if (!direct_)
-                store(sums.get(), plan_.element, plan_.isa, target_, {box[0], box[1], box[2], box[3], columns}, step);
+                store(target, box, step, plan_.element, plan_.isa, target_);
         }
     }
 
@@ -255,73 +239,48 @@ template <class T> class Gather {
         return {group * columns_ + first, group * columns_ + last};
     }
 
-    Sheet<T> whole_result() const {
-        const Index *stride = target_.stride;
-        return {static_cast<T *>(target_.data), {stride[0], stride[1], stride[2], stride[3], stride[4]}, {}};
-    }
-
-    static Index cells_of(const Box &box) {
-        Index cells = 1;
-        for (const Range &range : box)
-            cells *= range.count();
-        return cells;
-    }
-
-    static Sheet<T> contiguous(T *data, const Box &box, Range columns) {
-        Sheet<T> sheet{data, {0, 0, 0, 0, 1}, {0, 0, 0, 0, columns.first}};
-        Index step = columns.count();
-        for (int i = 3; i >= 0; --i) {
-            sheet.stride[i] = step;
-            sheet.first[i] = box[static_cast<std::size_t>(i)].first;
-            step *= box[static_cast<std::size_t>(i)].count();
-        }
-        return sheet;
-    }
-
     /// The weights are those of the only panel, or null where the filter is packed.
     void compute(const Box &box, const std::array<Index, 3> &step, const std::vector<Run> (&runs)[3],
-                 const Part &source, const Sheet<T> &sheet, Index group, Range panels, const T *weights) const {
+                 const Window<const T> &source, const Window<T> &target, Index group, Range panels,
+                 const T *weights) const {
         if (!covered_)
-            fill_box(box, step, sheet,
-                     {columns_of(group, panels.first).first, columns_of(group, panels.last - 1).last});
+            fill_box(box, step, target);
         Region region;
         for (const Run &d : runs[0])
             for (const Run &h : runs[1])
                 for (const Run &w : runs[2]) {
-                    fill(region, source, sheet, box[0], {d, h, w}, group);
+                    fill(region, source, target, box[0], {d, h, w}, group);
                     for (Index panel = panels.first; panel < panels.last; ++panel)
-                        if (!multiply(region, source, sheet, group, panel,
+                        if (!multiply(region, source, target, group, panel,
                                       weights ? weights : filter_.panel(group, panel, nullptr)))
                             return;
                 }
     }
 
     /// Gives all cells the value of those that no tap reaches.
-    void fill_box(const Box &box, const std::array<Index, 3> &step, const Sheet<T> &sheet, Range columns) const {
+    void fill_box(const Box &box, const std::array<Index, 3> &step, const Window<T> &target) const {
         for (Index n = box[0].first; n < box[0].last; ++n)
             for (Index d = box[1].first; d < box[1].last; d += step[0])
                 for (Index h = box[2].first; h < box[2].last; h += step[1])
                     for (Index w = box[3].first; w < box[3].last; w += step[2])
-                        std::copy_n(unreached_.data() + columns.first, columns.count(),
-                                    sheet.at({n, d, h, w, columns.first}));
+                        std::copy_n(unreached_.data() + box[4].first, box[4].count(),
+                                    target.at({n, d, h, w, box[4].first}));
     }
 
-    void fill(Region &region, const Part &part, const Sheet<T> &sheet, Range images, const std::array<Run, 3> &runs,
-              Index group) const {
-        const Index *source = part.stride;
-        const Index *target = sheet.stride;
+    void fill(Region &region, const Window<const T> &source, const Window<T> &target, Range images,
+              const std::array<Run, 3> &runs, Index group) const {
         region.count[0] = images.count();
-        region.source = (images.first - part.first[0]) * source[0] + group * depth_ - part.first[4];
-        region.cell[0] = images.first;
-        region.source_step[0] = source[0];
-        region.target_step[0] = target[0];
+        region.source[0] = region.target[0] = images.first;
+        region.source[4] = group * depth_;
+        region.source_step[0] = source.stride[0];
+        region.target_step[0] = target.stride[0];
         for (int i : {1, 2, 3}) {
             const Run &run = runs[i - 1];
             region.count[i] = run.count;
-            region.source += (run.source - part.first[i]) * source[i];
-            region.cell[i] = run.target;
-            region.source_step[i] = distance(run.count, run.source_step, source[i]);
-            region.target_step[i] = distance(run.count, run.target_step, target[i]);
+            region.source[i] = run.source;
+            region.target[i] = run.target;
+            region.source_step[i] = distance(run.count, run.source_step, source.stride[i]);
+            region.target_step[i] = distance(run.count, run.target_step, target.stride[i]);
         }
         const auto &[d, h, w] = runs;
         const auto &axes = plan_.geometry.axes;
@@ -329,18 +288,18 @@ template <class T> class Gather {
         for (Index td = 0; td < d.taps; ++td)
             for (Index th = 0; th < h.taps; ++th) {
                 const Index row = (d.kernel + td * d.kernel_step) * axes[1].kernel + h.kernel + th * h.kernel_step;
-                region.rows.push_back(
-                    {td * d.source_tap * source[1] + th * h.source_tap * source[2], row * axes[2].kernel + w.kernel});
+                region.rows.push_back({td * d.source_tap * source.stride[1] + th * h.source_tap * source.stride[2],
+                                       row * axes[2].kernel + w.kernel});
             }
         region.taps = w.taps;
-        region.source_tap = distance(w.taps, w.source_tap, source[3]);
+        region.source_tap = distance(w.taps, w.source_tap, source.stride[3]);
         region.filter_tap = distance(w.taps, w.kernel_step, 1);
     }
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
     /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
-    bool multiply(const Region &region, const Part &part, const Sheet<T> &sheet, Index group, Index panel,
-                  const T *weights) const {
+    bool multiply(const Region &region, const Window<const T> &source, const Window<T> &target, Index group,
+                  Index panel, const T *weights) const {
         const auto [along, others] = along_longest(region.count);
 
         const Range channels = columns_of(group, panel);
@@ -364,7 +323,9 @@ template <class T> class Gather {
 
         tile.streaming = streaming_;
         tile.c_row = region.target_step[along];
-        T *const corner = sheet.at({region.cell[0], region.cell[1], region.cell[2], region.cell[3], channels.first});
+        const T *const from = source.at(region.source);
+        T *const to =
+            target.at({region.target[0], region.target[1], region.target[2], region.target[3], channels.first});
 
         const Index next = filter_.packed() ? taps() * tile.b_segment : 0; // the next panel
         const Index pieces = ceil_div(region.count[along], kernel.rows);
@@ -376,16 +337,15 @@ template <class T> class Gather {
                     const auto offset = [&](const Index *step) {
                         return i * step[others[0]] + j * step[others[1]] + k * step[others[2]];
                     };
-                    const Index source = region.source + offset(region.source_step);
-                    T *const target = corner + offset(region.target_step);
+                    const Index read = offset(region.source_step), written = offset(region.target_step);
                     for (Index piece = 0; piece < pieces; ++piece) {
                         const Index begin = piece * region.count[along] / pieces;
                         const Index rows = (piece + 1) * region.count[along] / pieces - begin;
-                        tile.a = part.data + source + begin * region.source_step[along];
+                        tile.a = from + read + begin * tile.a_row;
                         tile.ahead = done == 0 && piece == 0 ? next : 0;
                         if (plan_.channelwise)
                             tile.a += channels.first;
-                        tile.c = target + begin * tile.c_row;
+                        tile.c = to + written + begin * tile.c_row;
                         function[rows](tile);
                         epilogue_.on_columns(tile.c, tile.c_row, rows, columns, channels.first);
                     }

@@ -95,8 +95,8 @@ template <class T> PackedFilter<T> merged_panels(const Plan &plan, const View &f
     std::optional<Buffer<T>> copy;
     if (columns > 1 && filter.stride[2] != columns * filter.stride[3]) {
         copy.emplace(depth * height * width * columns * rows);
-        load(plan.element, plan.isa, filter, {{0, depth}, {0, height}, {0, width}, {0, columns}, {0, rows}},
-             copy->get());
+        const Box all = whole_box(filter);
+        load(plan.element, plan.isa, filter, all, window(copy->get(), all));
         layer.element = sum_of(plan.element);
         merged.data = copy->get();
         Index step = 1;

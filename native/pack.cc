@@ -42,9 +42,19 @@ struct Rectangle {
 };
 
 /// Rows of a box; those that follow one another in memory count as one.
-Rectangle joined_rows(const View &view, const Range (&box)[5]) {
+template <class T> Rectangle joined_rows(const View &view, const Window<T> &window, const Box &box) {
     const Index heights = box[2].count(), widths = box[3].count();
-    return view.stride[2] == widths * view.stride[3] ? Rectangle{1, heights * widths} : Rectangle{heights, widths};
+    return view.stride[2] == widths * view.stride[3] && window.stride[2] == widths * window.stride[3]
+               ? Rectangle{1, heights * widths}
+               : Rectangle{heights, widths};
+}
+
+/// From the first element to that of a cell.
+Index offset_of(const View &view, const Index (&cell)[5]) {
+    Index offset = 0;
+    for (int i = 0; i < 5; ++i)
+        offset += cell[i] * view.stride[i];
+    return offset;
 }
 
 /// to[r * place.row + c * place.column] = from[r * from_row + c], neighbours in the result one after the other.
@@ -81,9 +91,9 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Isa 
         [&](Index task) {
             const Index row = task / pieces, first = task % pieces * piece;
             const Index h = row % height, d = row / height % depth, n = row / height / depth;
-            load(element, isa, view,
-                 {{n, n + 1}, {d, d + 1}, {h, h + 1}, {first, std::min(first + piece, width)}, {0, channels}},
-                 copy_->get() + (row * width + first) * channels);
+            const Box box = {
+                {{n, n + 1}, {d, d + 1}, {h, h + 1}, {first, std::min(first + piece, width)}, {0, channels}}};
+            load(element, isa, view, box, window(copy_->get() + (row * width + first) * channels, box));
         },
         poll);
 }
@@ -139,16 +149,14 @@ void load(Element element, Isa isa, const Place &place, Index rows, Index column
                 [&](const auto *data) { copy_matrix(isa, data, place.row, place.column, rows, columns, to, to_row); });
 }
 
-template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to) {
-    const Index *stride = view.stride;
-    const Index channels = box[4].count();
-    const auto [heights, widths] = joined_rows(view, box);
+template <class T> void load(Element element, Isa isa, const View &view, const Box &box, const Window<T> &to) {
+    const auto [heights, widths] = joined_rows(view, to, box);
     for (Index n = box[0].first; n < box[0].last; ++n)
         for (Index d = box[1].first; d < box[1].last; ++d)
-            for (Index h = 0; h < heights; ++h, to += widths * channels) {
-                const Index offset = n * stride[0] + d * stride[1] + (box[2].first + h) * stride[2] +
-                                     box[3].first * stride[3] + box[4].first * stride[4];
-                load(element, isa, {at(view, element, offset), stride[3], stride[4]}, widths, channels, to, channels);
+            for (Index h = box[2].first; h < box[2].first + heights; ++h) {
+                const Index cell[5] = {n, d, h, box[3].first, box[4].first};
+                load(element, isa, {at(view, element, offset_of(view, cell)), view.stride[3], view.stride[4]}, widths,
+                     box[4].count(), to.at(cell), to.stride[3]);
             }
 }
 
@@ -179,22 +187,16 @@ void store(const T *sums, Index sums_row, Index rows, Index columns, Element ele
 }
 
 template <class T>
-void store(const T *sums, Element element, Isa isa, const View &view, const Range (&box)[5],
-           const std::array<Index, 3> &step) {
-    const Index *stride = view.stride;
-    const Index columns = box[4].count(), depths = box[1].count();
-    const bool all = step == std::array<Index, 3>{1, 1, 1};
-    const bool streaming = outgrows_caches(view, element);
-    const auto [heights, widths] = all ? joined_rows(view, box) : Rectangle{box[2].count(), box[3].count()};
-    for (Index n = 0; n < box[0].count(); ++n)
-        for (Index d = 0; d < depths; d += step[0])
-            for (Index h = 0; h < heights; h += step[1]) {
-                const Index offset = (box[0].first + n) * stride[0] + (box[1].first + d) * stride[1] +
-                                     (box[2].first + h) * stride[2] + box[3].first * stride[3] +
-                                     box[4].first * stride[4];
-                store(sums + ((n * depths + d) * heights + h) * widths * columns, step[2] * columns,
-                      ceil_div(widths, step[2]), columns, element, isa,
-                      {at(view, element, offset), step[2] * stride[3], stride[4]}, streaming);
+void store(const Window<T> &from, const Box &box, const std::array<Index, 3> &step, Element element, Isa isa,
+           const View &view) {
+    const bool streaming = outgrows_caches(view, element), all = step == std::array<Index, 3>{1, 1, 1};
+    const auto [heights, widths] = all ? joined_rows(view, from, box) : Rectangle{box[2].count(), box[3].count()};
+    for (Index n = box[0].first; n < box[0].last; ++n)
+        for (Index d = box[1].first; d < box[1].last; d += step[0])
+            for (Index h = box[2].first; h < box[2].first + heights; h += step[1]) {
+                const Index cell[5] = {n, d, h, box[3].first, box[4].first};
+                store(from.at(cell), step[2] * from.stride[3], ceil_div(widths, step[2]), box[4].count(), element, isa,
+                      {at(view, element, offset_of(view, cell)), step[2] * view.stride[3], view.stride[4]}, streaming);
             }
 }
 
@@ -202,8 +204,8 @@ void store(const T *sums, Element element, Isa isa, const View &view, const Rang
     template class Readable<T>;                                                                                        \
     template class PackedFilter<T>;                                                                                    \
     template void load(Element, Isa, const Place &, Index, Index, T *, Index);                                         \
-    template void load(Element, Isa, const View &, const Range(&)[5], T *);                                            \
-    template void store(const T *, Element, Isa, const View &, const Range(&)[5], const std::array<Index, 3> &);       \
+    template void load(Element, Isa, const View &, const Box &, const Window<T> &);                                    \
+    template void store(const Window<T> &, const Box &, const std::array<Index, 3> &, Element, Isa, const View &);     \
     template void store(const T *, Index, Index, Index, Element, Isa, const Place &, bool);
 INSTANTIATE(float)
 INSTANTIATE(double)

@@ -116,14 +116,58 @@ struct Place {
 template <class T>
 void load(Element element, Isa isa, const Place &place, Index rows, Index columns, T *to, Index to_row);
 
-/// Copies the cells `box` of an array, channels last, to contiguous ones.
-template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to);
+/// A box of an array, channels last, in a copy or where it is: cell i of an axis is at i - first.
+template <class T> struct Window {
+    T *data = nullptr;
+    Index stride[5] = {}, first[5] = {};
 
-/// Copies contiguous sums, channels last, of the cells `box` of an array to those of them that are a multiple of `step`
-/// from its first along depth, height and width.
+    T *at(const Index (&cell)[5]) const {
+        T *to = data;
+        for (int i = 0; i < 5; ++i)
+            to += (cell[i] - first[i]) * stride[i];
+        return to;
+    }
+};
+
+/// Cells along batch, depth, height, width and channels.
+using Box = std::array<Range, 5>;
+
+inline Box whole_box(const View &view) {
+    const Index *shape = view.shape;
+    return {{{0, shape[0]}, {0, shape[1]}, {0, shape[2]}, {0, shape[3]}, {0, shape[4]}}};
+}
+
+inline Index cells_of(const Box &box) {
+    Index cells = 1;
+    for (const Range &range : box)
+        cells *= range.count();
+    return cells;
+}
+
+/// A window on all of an array that is in place, and on a contiguous copy of a box.
+template <class T> Window<T> window(const View &view) {
+    const Index *stride = view.stride;
+    return {static_cast<T *>(view.data), {stride[0], stride[1], stride[2], stride[3], stride[4]}, {}};
+}
+template <class T> Window<T> window(T *data, const Box &box) {
+    Window<T> window{data, {}, {}};
+    Index step = 1;
+    for (int i = 4; i >= 0; --i) {
+        window.stride[i] = step;
+        window.first[i] = box[static_cast<std::size_t>(i)].first;
+        step *= box[static_cast<std::size_t>(i)].count();
+    }
+    return window;
+}
+
+/// Copies the cells `box` of an array to a window.
+template <class T> void load(Element element, Isa isa, const View &view, const Box &box, const Window<T> &to);
+
+/// Copies those cells `box` of a window that are a multiple of `step` from its first, along depth, height and width, to
+/// an array, rounding each once.
 template <class T>
-void store(const T *sums, Element element, Isa isa, const View &view, const Range (&box)[5],
-           const std::array<Index, 3> &step);
+void store(const Window<T> &from, const Box &box, const std::array<Index, 3> &step, Element element, Isa isa,
+           const View &view);
 
 /// Copies a matrix of sums to its place, rounding each once; around the caches if `streaming` and alignment admits it.
 template <class T>
