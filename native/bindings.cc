@@ -105,7 +105,7 @@ class BoundPlan {
         }
         plan_ = make_plan(named<Operand>(kOperands, wrt), named<Element>(kElements, element), geometry,
                           {kernel.empty() ? active_isa : best_isa(), named<Precision>(kPrecisionNames, precision),
-                           packed, algorithm, kernel});
+                           packed, channels_first, algorithm, kernel});
     }
 
     void run(const In &first, const In &second, const Out &result) const {
@@ -187,7 +187,7 @@ class BoundPacked {
     std::vector<std::string_view> kernels() const {
         Plan plan = plan_;
         std::vector<std::string_view> names;
-        for (const Algorithm algorithm : {Algorithm::tiles, Algorithm::lanes, Algorithm::winograd}) {
+        for (const Algorithm algorithm : {Algorithm::tiles, Algorithm::lanes, Algorithm::merged, Algorithm::winograd}) {
             plan.algorithm = algorithm;
             if (std::visit([&](const auto &packed) { return packed.algorithm(plan); }, packed_) == algorithm)
                 names.push_back(kernel_name(plan));

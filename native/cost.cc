@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "lanes.h"
+#include "merged.h"
 #include "scatter.h"
 #include "winograd.h"
 
@@ -44,6 +45,8 @@ constexpr double kLanes = 0.7;
 // So many elements of points a nanosecond are read again by every part of the filter, while there is enough to
 // multiply.
 constexpr double kReread = 10;
+// What begins and ends the calls for the edges of merged layers.
+constexpr double kEdges = 6000;
 // What begins and ends the two stages of Winograd's algorithm.
 constexpr double kStages = 6000;
 // Elements of a packed filter that a second-level cache holds, and beyond which it comes from memory, half as fast.
@@ -143,6 +146,10 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
             break;
         return size * (products(geometry) / lanes_filled(plan) / kLanes / machine.products + input / machine.lanes +
                        pack + moved);
+    case Algorithm::merged:
+        if (!merged_fits(plan))
+            break;
+        return cost(merged_layer(plan), Algorithm::tiles, packed) + kEdges;
     case Algorithm::winograd: {
         if (!plan.scheme)
             break;

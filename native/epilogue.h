@@ -27,6 +27,14 @@ template <class T> class Epilogue {
     /// Whether it leaves sums as they are.
     bool empty() const { return !function_; }
 
+    /// That of a layer which has all channels so many times.
+    Epilogue repeated(Index times) const {
+        Epilogue result = *this;
+        for (Index i = 1; i < times; ++i)
+            result.bias_.insert(result.bias_.end(), bias_.begin(), bias_.end());
+        return result;
+    }
+
     /// Of a matrix whose columns are the channels from `channel` on.
     void on_columns(T *c, Index c_row, Index rows, Index columns, Index channel) const {
         if (function_)

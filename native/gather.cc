@@ -11,15 +11,19 @@
 namespace backstride {
 namespace {
 
-// What a block of the result reads of the source should stay in a second-level cache of 512 KiB or more.
-constexpr Index kBlockBytes = 256 << 10;
+// What a block of the result reads of the source should stay in a second-level cache of 512 KiB or more. A panel of the
+// filter that doesn't leave room for that is read again by every block, which is then as large as the panel: a third
+// less time for 16 cells of 1024 channels with a kernel of 25.
+constexpr Index kBlockBytes = 256 << 10, kMostBlockBytes = 4 << 20;
 constexpr Index kFewestPositions = 64, kMostPositions = 4096;
 // A source that kernels can't read where it is gets copied, block by block into caches, if that copies little twice or
 // little in comparison with the multiplications; else as a whole.
-constexpr Index kMostPartBytes = 1 << 20;
+constexpr Index kMostPartBytes = 8 << 20;
 constexpr double kMostCopied = 2, kFewestProducts = 128;
 // All phases of a position are in one block, unless there are so many that it would be large only for that.
 constexpr Index kMostCells = 1 << 16;
+// Cells of a result that kernels can't write where it is: one panel of columns of them is kept in the cache.
+constexpr Index kMostCopiedCells = 1 << 12, kCopiedRow = 64;
 // A filter that is used for so few positions, in so many panels at least, is packed panel by panel as they are used.
 // With more, blocks of positions that share a filter packed beforehand use the caches better.
 constexpr Index kFewPositions = 1024, kEnoughPanels = 8;
@@ -28,17 +32,14 @@ constexpr Index kEnoughTasks = 32;
 // Multiply-adds between two looks at whether the caller wants to stop: some 20 ms of the slowest kernel.
 constexpr Index kInterruptEvery = 1 << 22;
 
-/// Cells of the result along batch, depth, height and width.
-using Box = std::array<Range, 4>;
-
 /// How many matrix products a region is: one for each group, but channels that have a filter each are columns of one.
 Index products(const Plan &plan) { return plan.channelwise ? 1 : plan.geometry.groups; }
 
-/// Positions of the result which the same taps reach: a product of runs, and of images. Offsets are in elements.
+/// Positions of the result which the same taps reach: a product of runs, and of images. Steps are in elements.
 struct Region {
     Index count[4];
-    Index source, source_step[4];
-    Index target, target_step[4];
+    Index source[5], source_step[4]; // the first cells, and channel
+    Index target[4], target_step[4];
     std::vector<Segment> rows;          // of taps: their product along depth and height
     Index taps, source_tap, filter_tap; // along width: how many, and how far apart in the source and the filter
 };
@@ -51,7 +52,7 @@ template <class T> class Gather {
           depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_),
           panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)),
           streaming_(direct_ && epilogue.empty() &&
-                     streamed<T>(target, std::gcd(columns_, Index{plan.kernel->columns}))) {
+                     streamed<T>(target, plan.element, std::gcd(columns_, Index{plan.kernel->columns}))) {
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
             each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
@@ -77,8 +78,8 @@ template <class T> class Gather {
             static_cast<Index>(cells.size()) * groups_,
             [&](Index task) {
                 const Cells &of = cells[static_cast<std::size_t>(task / groups_)];
-                Box box;
-                for (int i = 0; i < 4; ++i)
+                Box box{};
+                for (std::size_t i = 0; i < 4; ++i)
                     box[i] = {of.first[i], of.last[i]};
                 compute(box, {of.step[1], of.step[2], of.step[3]}, task % groups_, {0, panels_});
             },
@@ -91,10 +92,9 @@ template <class T> class Gather {
         return axes[0].kernel * axes[1].kernel * axes[2].kernel;
     }
 
-    /// What a block reads of the source: cell i of an axis, and channel i, at i - first.
+    /// What a block reads of the source.
     struct Part {
-        const T *data;
-        Index stride[4], first[5];
+        Window<const T> window;
         std::optional<Buffer<T>> copy;
     };
 
@@ -107,8 +107,9 @@ template <class T> class Gather {
         for (const Axis &axis : plan_.geometry.axes)
             source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
         const Index bytes = (plan_.channelwise ? columns_ : depth_) * source_cells * Index{sizeof(T)};
+        const Index block = std::clamp(filter_.panel_size() * Index{sizeof(T)}, kBlockBytes, kMostBlockBytes);
         Index positions =
-            filter_.packed() ? std::clamp(kBlockBytes / bytes, kFewestPositions, kMostPositions) : kFewPositions;
+            filter_.packed() ? std::clamp(block / bytes, kFewestPositions, kMostPositions) : kFewPositions;
         cut(positions);
         // Shares of panels read the source again each, smaller blocks the filter, which may be in their caches.
         const bool cached = panels_ * filter_.panel_size() * Index{sizeof(T)} <= kBlockBytes;
@@ -120,13 +121,20 @@ template <class T> class Gather {
 
     /// Blocks of about so many positions per phase: whole rows first, then whole planes, then images.
     void cut(Index positions) {
-        Index most_cells = kMostCells;
+        const auto stride = [&](int i) {
+            return i > 0 && plan_.wrt == Operand::output ? plan_.geometry.axes[i - 1].stride : 1;
+        };
+        Index most_cells = direct_ ? kMostCells : kMostCopiedCells;
         for (int i : {3, 2, 1, 0}) {
-            const Index stride = i > 0 && plan_.wrt == Operand::output ? plan_.geometry.axes[i - 1].stride : 1;
-            const Index step = std::min(stride, most_cells);
+            Index room = most_cells; // if all phases of the other axes are to be in the block
+            for (int other = 0; other < i; ++other)
+                room /= std::min({stride(other), target_.shape[other], std::max<Index>(room, 1)});
+            const Index step = std::clamp<Index>(stride(i), 1, std::max<Index>(room, 1));
             const Index length = target_.shape[i];
-            const Index cells = std::min({positions, ceil_div(length, step), most_cells / step}) * step;
-            block_[i] = ceil_div(ceil_div(length, ceil_div(length, cells)), step) * step;
+            const Index cells = std::min({positions, ceil_div(length, step), std::max<Index>(room / step, 1)}) * step;
+            // Copies of rows that begin with whole vectors, if they can, are written by such.
+            const Index unit = direct_ || i < 3 || cells < kCopiedRow ? step : std::lcm(step, kCopiedRow);
+            block_[i] = ceil_div(ceil_div(length, ceil_div(length, cells)), unit) * unit;
             blocks_[i] = ceil_div(length, block_[i]);
             positions = std::max<Index>(1, positions / ceil_div(block_[i], step));
             most_cells = std::max<Index>(1, most_cells / block_[i]);
@@ -160,10 +168,10 @@ template <class T> class Gather {
     Part part(Range images, const std::vector<Run> (&runs)[3], Range channels) const {
         if (whole_) {
             const auto &[data, stride] = whole_->rows();
-            return {data, {stride[0], stride[1], stride[2], stride[3]}, {}, {}};
+            return {{data, {stride[0], stride[1], stride[2], stride[3], 1}, {}}, {}};
         }
-        Range box[5] = {images, {}, {}, {}, channels};
-        for (int i : {1, 2, 3}) {
+        Box box = {{images, {}, {}, {}, channels}};
+        for (std::size_t i : {1, 2, 3}) {
             Range &cells = box[i] = {source_.shape[i], 0};
             for (const Run &run : runs[i - 1]) {
                 const Index along = (run.count - 1) * run.source_step, taps = (run.taps - 1) * run.source_tap;
@@ -174,15 +182,12 @@ template <class T> class Gather {
             if (cells.count() <= 0)
                 return {}; // no runs
         }
-        Part part{nullptr, {}, {}, {}};
-        part.stride[3] = channels.count();
-        for (int i : {2, 1, 0})
-            part.stride[i] = part.stride[i + 1] * box[i + 1].count();
-        for (int i = 0; i < 5; ++i)
-            part.first[i] = box[i].first;
-        part.copy.emplace(images.count() * part.stride[0]);
-        part.data = part.copy->get();
-        load(plan_.element, plan_.isa, source_, box, part.copy->get());
+        Buffer<T> copy(cells_of(box));
+        const Window<T> to = window(copy.get(), box);
+        load(plan_.element, plan_.isa, source_, box, to);
+        Part part{{to.data, {}, {}}, std::move(copy)};
+        std::copy_n(to.stride, 5, part.window.stride);
+        std::copy_n(to.first, 5, part.window.first);
         return part;
     }
 
@@ -190,8 +195,8 @@ template <class T> class Gather {
         const Index share = task % panel_shares_;
         const Index group = task / panel_shares_ % groups_;
         Index block = task / panel_shares_ / groups_;
-        Box box;
-        for (int i : {3, 2, 1, 0}) {
+        Box box{};
+        for (std::size_t i : {3, 2, 1, 0}) {
             const Index first = block % blocks_[i] * block_[i];
             box[i] = {first, std::min(first + block_[i], target_.shape[i])};
             block /= blocks_[i];
@@ -201,9 +206,7 @@ template <class T> class Gather {
     }
 
     /// Of each axis the cells first, first + step ... of the box.
-    void compute(const Box &box, const std::array<Index, 3> &step, Index group, Range panels) const {
-        if (!covered_)
-            fill_box(box, step, group, panels);
+    void compute(Box box, const std::array<Index, 3> &step, Index group, Range panels) const {
         std::vector<Run> runs[3];
         for (int i = 0; i < 3; ++i)
             each_run(plan_.wrt, plan_.geometry.axes[i], box[i + 1], [&](const Run &run) {
@@ -214,62 +217,73 @@ template <class T> class Gather {
                                                          std::min(columns_, panels.last * plan_.kernel->columns)}
                                                  : Range{group * depth_, (group + 1) * depth_};
         const Part source = part(box[0], runs, channels);
-        if (filter_.packed()) {
-            compute(box, runs, source, group, panels, nullptr);
-            return;
+        if (filter_.packed() && direct_) {
+            box[4] = {columns_of(group, panels.first).first, columns_of(group, panels.last - 1).last};
+            return compute(box, step, runs, source.window, window<T>(target_), group, panels, nullptr);
         }
-        // One panel at a time, which serves all regions while it is in the cache.
-        const Buffer<T> room(filter_.panel_size());
-        for (Index panel = panels.first; panel < panels.last; ++panel)
-            compute(box, runs, source, group, {panel, panel + 1}, filter_.panel(group, panel, room.get()));
+        // One panel at a time, which serves all regions while it is in the cache, or whose sums are kept there.
+        const Buffer<T> weights(filter_.packed() ? 1 : filter_.panel_size());
+        std::optional<Buffer<T>> sums;
+        for (Index panel = panels.first; panel < panels.last; ++panel) {
+            box[4] = columns_of(group, panel);
+            if (!direct_ && !sums)
+                sums.emplace(cells_of(box)); // the first panel is the widest
+            const Window<T> target = direct_ ? window<T>(target_) : window(sums->get(), box);
+            compute(box, step, runs, source.window, target, group, {panel, panel + 1},
+                    filter_.panel(group, panel, weights.get()));
+            if (!direct_)
+                store(target, box, step, plan_.element, plan_.isa, target_);
+        }
+    }
+
+    /// Columns of a panel, counted through all groups.
+    Range columns_of(Index group, Index panel) const {
+        const Index first = panel * plan_.kernel->columns, last = std::min(first + plan_.kernel->columns, columns_);
+        return {group * columns_ + first, group * columns_ + last};
     }
 
     /// The weights are those of the only panel, or null where the filter is packed.
-    void compute(const Box &box, const std::vector<Run> (&runs)[3], const Part &source, Index group, Range panels,
+    void compute(const Box &box, const std::array<Index, 3> &step, const std::vector<Run> (&runs)[3],
+                 const Window<const T> &source, const Window<T> &target, Index group, Range panels,
                  const T *weights) const {
+        if (!covered_)
+            fill_box(box, step, target);
         Region region;
         for (const Run &d : runs[0])
             for (const Run &h : runs[1])
                 for (const Run &w : runs[2]) {
-                    fill(region, source, box[0], {d, h, w}, group);
+                    fill(region, source, target, box[0], {d, h, w}, group);
                     for (Index panel = panels.first; panel < panels.last; ++panel)
-                        if (!multiply(region, source, group, panel,
+                        if (!multiply(region, source, target, group, panel,
                                       weights ? weights : filter_.panel(group, panel, nullptr)))
                             return;
                 }
     }
 
     /// Gives all cells the value of those that no tap reaches.
-    void fill_box(const Box &box, const std::array<Index, 3> &step, Index group, Range panels) const {
-        const Index *stride = target_.stride;
-        const Index first = panels.first * plan_.kernel->columns;
-        const Index columns = std::min(columns_, panels.last * plan_.kernel->columns) - first;
+    void fill_box(const Box &box, const std::array<Index, 3> &step, const Window<T> &target) const {
         for (Index n = box[0].first; n < box[0].last; ++n)
             for (Index d = box[1].first; d < box[1].last; d += step[0])
-                for (Index h = box[2].first; h < box[2].last; h += step[1]) {
-                    const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + box[3].first * stride[3] +
-                                         (group * columns_ + first) * stride[4];
-                    store(unreached_.data() + group * columns_ + first, 0, ceil_div(box[3].count(), step[2]), columns,
-                          plan_.element, plan_.isa,
-                          {at(target_, plan_.element, offset), step[2] * stride[3], stride[4]});
-                }
+                for (Index h = box[2].first; h < box[2].last; h += step[1])
+                    for (Index w = box[3].first; w < box[3].last; w += step[2])
+                        std::copy_n(unreached_.data() + box[4].first, box[4].count(),
+                                    target.at({n, d, h, w, box[4].first}));
     }
 
-    void fill(Region &region, const Part &part, Range images, const std::array<Run, 3> &runs, Index group) const {
-        const Index *source = part.stride;
-        const Index *target = target_.stride;
+    void fill(Region &region, const Window<const T> &source, const Window<T> &target, Range images,
+              const std::array<Run, 3> &runs, Index group) const {
         region.count[0] = images.count();
-        region.source = (images.first - part.first[0]) * source[0] + group * depth_ - part.first[4];
-        region.target = images.first * target[0] + group * columns_ * target[4];
-        region.source_step[0] = source[0];
-        region.target_step[0] = target[0];
+        region.source[0] = region.target[0] = images.first;
+        region.source[4] = group * depth_;
+        region.source_step[0] = source.stride[0];
+        region.target_step[0] = target.stride[0];
         for (int i : {1, 2, 3}) {
             const Run &run = runs[i - 1];
             region.count[i] = run.count;
-            region.source += (run.source - part.first[i]) * source[i];
-            region.target += run.target * target[i];
-            region.source_step[i] = distance(run.count, run.source_step, source[i]);
-            region.target_step[i] = distance(run.count, run.target_step, target[i]);
+            region.source[i] = run.source;
+            region.target[i] = run.target;
+            region.source_step[i] = distance(run.count, run.source_step, source.stride[i]);
+            region.target_step[i] = distance(run.count, run.target_step, target.stride[i]);
         }
         const auto &[d, h, w] = runs;
         const auto &axes = plan_.geometry.axes;
@@ -277,22 +291,25 @@ template <class T> class Gather {
         for (Index td = 0; td < d.taps; ++td)
             for (Index th = 0; th < h.taps; ++th) {
                 const Index row = (d.kernel + td * d.kernel_step) * axes[1].kernel + h.kernel + th * h.kernel_step;
-                region.rows.push_back(
-                    {td * d.source_tap * source[1] + th * h.source_tap * source[2], row * axes[2].kernel + w.kernel});
+                region.rows.push_back({td * d.source_tap * source.stride[1] + th * h.source_tap * source.stride[2],
+                                       row * axes[2].kernel + w.kernel});
             }
         region.taps = w.taps;
-        region.source_tap = distance(w.taps, w.source_tap, source[3]);
+        region.source_tap = distance(w.taps, w.source_tap, source.stride[3]);
         region.filter_tap = distance(w.taps, w.kernel_step, 1);
     }
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
     /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
-    bool multiply(const Region &region, const Part &part, Index group, Index panel, const T *weights) const {
+    bool multiply(const Region &region, const Window<const T> &source, const Window<T> &target, Index group,
+                  Index panel, const T *weights) const {
         const auto [along, others] = along_longest(region.count);
 
-        const Index first = panel * plan_.kernel->columns;
-        const Index columns = std::min<Index>(columns_ - first, plan_.kernel->columns);
+        const Range channels = columns_of(group, panel);
+        const Index columns = channels.count();
         const Kernel &kernel = columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
+        const auto &table = functions<T>(kernel);
+        const auto &function = (plan_.channelwise ? table.channelwise : table.dense)[columns < kernel.columns];
         Tile<T> tile{};
         tile.a_row = region.source_step[along];
         tile.a_step = 1;
@@ -307,6 +324,12 @@ template <class T> class Gather {
         tile.depth = depth_;
         tile.columns = static_cast<int>(columns);
 
+        tile.streaming = streaming_;
+        tile.c_row = region.target_step[along];
+        const T *const from = source.at(region.source);
+        T *const to =
+            target.at({region.target[0], region.target[1], region.target[2], region.target[3], channels.first});
+
         const Index next = filter_.packed() ? taps() * tile.b_segment : 0; // the next panel
         const Index pieces = ceil_div(region.count[along], kernel.rows);
         const Index line = region.count[along] * tile.count * tile.taps * depth_ * columns;
@@ -317,17 +340,17 @@ template <class T> class Gather {
                     const auto offset = [&](const Index *step) {
                         return i * step[others[0]] + j * step[others[1]] + k * step[others[2]];
                     };
-                    const Index source = region.source + offset(region.source_step);
-                    const Index target = region.target + offset(region.target_step) + first * target_.stride[4];
+                    const Index read = offset(region.source_step), written = offset(region.target_step);
                     for (Index piece = 0; piece < pieces; ++piece) {
                         const Index begin = piece * region.count[along] / pieces;
                         const Index rows = (piece + 1) * region.count[along] / pieces - begin;
-                        tile.a = part.data + source + begin * region.source_step[along];
+                        tile.a = from + read + begin * tile.a_row;
                         tile.ahead = done == 0 && piece == 0 ? next : 0;
                         if (plan_.channelwise)
-                            tile.a += first;
-                        write(kernel, tile, rows, group * columns_ + first, target + begin * region.target_step[along],
-                              region.target_step[along]);
+                            tile.a += channels.first;
+                        tile.c = to + written + begin * tile.c_row;
+                        function[rows](tile);
+                        epilogue_.on_columns(tile.c, tile.c_row, rows, columns, channels.first);
                     }
                     if ((done += line) > kInterruptEvery) {
                         done = 0;
@@ -336,28 +359,6 @@ template <class T> class Gather {
                     }
                 }
         return true;
-    }
-
-    /// Computes a tile straight into the result if its elements are sums as they are, else by way of a scratch tile.
-    void write(const Kernel &kernel, Tile<T> &tile, Index rows, Index channel, Index target, Index target_row) const {
-        const auto &table = functions<T>(kernel);
-        const auto function =
-            (plan_.channelwise ? table.channelwise : table.dense)[tile.columns < kernel.columns][rows];
-        if (direct_) {
-            tile.streaming = streaming_;
-            tile.c = static_cast<T *>(target_.data) + target;
-            tile.c_row = target_row;
-            function(tile);
-            epilogue_.on_columns(tile.c, tile.c_row, rows, tile.columns, channel);
-            return;
-        }
-        alignas(64) T scratch[kMostTileElements];
-        tile.c = scratch;
-        tile.c_row = tile.columns;
-        function(tile);
-        epilogue_.on_columns(scratch, tile.c_row, rows, tile.columns, channel);
-        store(scratch, tile.c_row, rows, tile.columns, plan_.element, plan_.isa,
-              {at(target_, plan_.element, target), target_row, target_.stride[4]});
     }
 
     const Plan &plan_;

@@ -21,6 +21,45 @@ constexpr Index kPieceRows = 16, kPieceColumns = 32;
 // Elements of a filter that are packed in the time in which another thread would begin to help.
 constexpr Index kFewestPacked = 16 << 10;
 
+/// to[c * to_row + r] = from[r * from_row + c], so few columns at a time that caches can take in their lines.
+template <class S, class T>
+void store_transposed(Isa isa, const T *from, Index from_row, Index rows, Index columns, S *to, Index to_row,
+                      bool streaming) {
+    constexpr Index kColumns = 16, kRows = 64;
+    for (Index c = 0; c < columns; c += kColumns) {
+        const Index width = std::min(kColumns, columns - c);
+        if constexpr (std::is_same_v<S, T>)
+            moves<T>(isa).transpose(from + c, from_row, rows, width, to + c * to_row, to_row, streaming);
+        else
+            for (Index r = 0; r < rows; r += kRows) {
+                T piece[kColumns * kRows];
+                const Index height = std::min(kRows, rows - r);
+                moves<T>(isa).transpose(from + r * from_row + c, from_row, height, width, piece, kRows, false);
+                moves<S>(isa).store(piece, kRows, width, height, to + c * to_row + r, to_row, streaming);
+            }
+    }
+}
+
+struct Rectangle {
+    Index heights, widths;
+};
+
+/// Rows of a box; those that follow one another in memory count as one.
+template <class T> Rectangle joined_rows(const View &view, const Window<T> &window, const Box &box) {
+    const Index heights = box[2].count(), widths = box[3].count();
+    return view.stride[2] == widths * view.stride[3] && window.stride[2] == widths * window.stride[3]
+               ? Rectangle{1, heights * widths}
+               : Rectangle{heights, widths};
+}
+
+/// From the first element to that of a cell.
+Index offset_of(const View &view, const Index (&cell)[5]) {
+    Index offset = 0;
+    for (int i = 0; i < 5; ++i)
+        offset += cell[i] * view.stride[i];
+    return offset;
+}
+
 /// to[r * place.row + c * place.column] = from[r * from_row + c], neighbours in the result one after the other.
 template <class S, class T>
 void scatter(const T *from, Index from_row, Index rows, Index columns, S *to, const Place &place) {
@@ -55,9 +94,9 @@ template <class T> Readable<T>::Readable(const View &view, Element element, Isa 
         [&](Index task) {
             const Index row = task / pieces, first = task % pieces * piece;
             const Index h = row % height, d = row / height % depth, n = row / height / depth;
-            load(element, isa, view,
-                 {{n, n + 1}, {d, d + 1}, {h, h + 1}, {first, std::min(first + piece, width)}, {0, channels}},
-                 copy_->get() + (row * width + first) * channels);
+            const Box box = {
+                {{n, n + 1}, {d, d + 1}, {h, h + 1}, {first, std::min(first + piece, width)}, {0, channels}}};
+            load(element, isa, view, box, window(copy_->get() + (row * width + first) * channels, box));
         },
         poll);
 }
@@ -116,26 +155,28 @@ void load(Element element, Isa isa, const Place &place, Index rows, Index column
                 [&](const auto *data) { copy_matrix(isa, data, place.row, place.column, rows, columns, to, to_row); });
 }
 
-template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to) {
-    const Index *stride = view.stride;
-    const Index width = box[3].count(), channels = box[4].count();
-    const Index first = box[3].first * stride[3] + box[4].first * stride[4];
+template <class T> void load(Element element, Isa isa, const View &view, const Box &box, const Window<T> &to) {
+    const auto [heights, widths] = joined_rows(view, to, box);
     for (Index n = box[0].first; n < box[0].last; ++n)
         for (Index d = box[1].first; d < box[1].last; ++d)
-            for (Index h = box[2].first; h < box[2].last; ++h, to += width * channels) {
-                const Index offset = n * stride[0] + d * stride[1] + h * stride[2] + first;
-                load(element, isa, {at(view, element, offset), stride[3], stride[4]}, width, channels, to, channels);
+            for (Index h = box[2].first; h < box[2].first + heights; ++h) {
+                const Index cell[5] = {n, d, h, box[3].first, box[4].first};
+                load(element, isa, {at(view, element, offset_of(view, cell)), view.stride[3], view.stride[4]}, widths,
+                     box[4].count(), to.at(cell), to.stride[3]);
             }
 }
 
 template <class T>
-void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place) {
+void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place,
+           bool streaming) {
     visit_as<T>(element, place.data, [&](const auto *data) {
         using S = std::remove_cvref_t<decltype(*data)>;
         S *to = const_cast<S *>(data);
         if constexpr (std::is_floating_point_v<T>) {
             if (place.column == 1 || columns == 1)
-                return moves<S>(isa).store(sums, sums_row, rows, columns, to, place.row);
+                return moves<S>(isa).store(sums, sums_row, rows, columns, to, place.row, streaming);
+            if (place.row == 1)
+                return store_transposed(isa, sums, sums_row, rows, columns, to, place.column, streaming);
         }
         if constexpr (std::is_floating_point_v<T> && !std::is_same_v<S, T>) {
             // Rounded by vectors, then dealt out.
@@ -143,7 +184,7 @@ void store(const T *sums, Index sums_row, Index rows, Index columns, Element ele
             for (Index r = 0; r < rows; r += kPieceRows)
                 for (Index c = 0; c < columns; c += kPieceColumns) {
                     const Index height = std::min(kPieceRows, rows - r), width = std::min(kPieceColumns, columns - c);
-                    moves<S>(isa).store(sums + r * sums_row + c, sums_row, height, width, piece, width);
+                    moves<S>(isa).store(sums + r * sums_row + c, sums_row, height, width, piece, width, false);
                     scatter(piece, width, height, width, to + r * place.row + c * place.column, place);
                 }
         } else
@@ -151,12 +192,27 @@ void store(const T *sums, Index sums_row, Index rows, Index columns, Element ele
     });
 }
 
+template <class T>
+void store(const Window<T> &from, const Box &box, const std::array<Index, 3> &step, Element element, Isa isa,
+           const View &view) {
+    const bool streaming = outgrows_caches(view, element), all = step == std::array<Index, 3>{1, 1, 1};
+    const auto [heights, widths] = all ? joined_rows(view, from, box) : Rectangle{box[2].count(), box[3].count()};
+    for (Index n = box[0].first; n < box[0].last; ++n)
+        for (Index d = box[1].first; d < box[1].last; d += step[0])
+            for (Index h = box[2].first; h < box[2].first + heights; h += step[1]) {
+                const Index cell[5] = {n, d, h, box[3].first, box[4].first};
+                store(from.at(cell), step[2] * from.stride[3], ceil_div(widths, step[2]), box[4].count(), element, isa,
+                      {at(view, element, offset_of(view, cell)), step[2] * view.stride[3], view.stride[4]}, streaming);
+            }
+}
+
 #define INSTANTIATE(T)                                                                                                 \
     template class Readable<T>;                                                                                        \
     template class PackedFilter<T>;                                                                                    \
     template void load(Element, Isa, const Place &, Index, Index, T *, Index);                                         \
-    template void load(Element, Isa, const View &, const Range(&)[5], T *);                                            \
-    template void store(const T *, Index, Index, Index, Element, Isa, const Place &);
+    template void load(Element, Isa, const View &, const Box &, const Window<T> &);                                    \
+    template void store(const Window<T> &, const Box &, const std::array<Index, 3> &, Element, Isa, const View &);     \
+    template void store(const T *, Index, Index, Index, Element, Isa, const Place &, bool);
 INSTANTIATE(float)
 INSTANTIATE(double)
 INSTANTIATE(std::uint32_t)

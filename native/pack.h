@@ -3,6 +3,7 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <optional>
 #include <type_traits>
 
@@ -22,17 +23,23 @@ template <class T> bool in_place(const View &view, Element element) {
            (view.stride[4] == 1 || view.shape[4] == 1);
 }
 
-/// True if the array is so large that the next reader of it won't find it in a cache, and every `channels` channels of
-/// a pixel, which the kernels write where they are to be, are whole cache lines.
-template <class T> bool streamed(const View &view, Index channels) {
-    constexpr Index kLarge = 16 << 20, kLine = 64 / Index{sizeof(T)};
+/// True if the array is so large that the next reader of it won't find it in a cache.
+inline bool outgrows_caches(const View &view, Element element) {
+    constexpr Index kLarge = 16 << 20;
+    Index size = size_of(element);
+    for (const Index length : view.shape)
+        size *= length;
+    return size >= kLarge;
+}
+
+/// True if so is the array, and every `channels` channels of a pixel, which the kernels write where they are to be, are
+/// whole cache lines.
+template <class T> bool streamed(const View &view, Element element, Index channels) {
+    constexpr Index kLine = 64 / Index{sizeof(T)};
     bool aligned = reinterpret_cast<std::uintptr_t>(view.data) % 64 == 0 && channels % kLine == 0;
-    Index size = Index{sizeof(T)};
-    for (int i = 0; i < 5; ++i) {
-        size *= view.shape[i];
-        aligned = aligned && (i == 4 || view.stride[i] % kLine == 0);
-    }
-    return aligned && size >= kLarge;
+    for (int i = 0; i < 4; ++i)
+        aligned = aligned && view.stride[i] % kLine == 0;
+    return aligned && outgrows_caches(view, element);
 }
 
 /// An array as the kernels read it: where it is, or else a contiguous native copy.
@@ -86,7 +93,7 @@ void copy_matrix(Isa isa, const S *from, Index row, Index column, Index rows, In
         if (column == 1 || columns == 1)
             return moves<S>(isa).load(from, row, rows, columns, to, to_row);
         if (row == 1 || rows == 1)
-            return moves<S>(isa).transpose(from, column, columns, rows, to, to_row);
+            return moves<S>(isa).transpose(from, column, columns, rows, to, to_row, false);
     }
     constexpr Index kBlock = 16;
     const Index width = column == 1 ? columns : kBlock;
@@ -109,12 +116,63 @@ struct Place {
 template <class T>
 void load(Element element, Isa isa, const Place &place, Index rows, Index columns, T *to, Index to_row);
 
-/// Copies the cells `box` of an array, channels last, to contiguous ones.
-template <class T> void load(Element element, Isa isa, const View &view, const Range (&box)[5], T *to);
+/// A box of an array, channels last, in a copy or where it is: cell i of an axis is at i - first.
+template <class T> struct Window {
+    T *data = nullptr;
+    Index stride[5] = {}, first[5] = {};
 
-/// Copies a matrix of sums to its place, rounding each once.
+    T *at(const Index (&cell)[5]) const {
+        T *to = data;
+        for (int i = 0; i < 5; ++i)
+            to += (cell[i] - first[i]) * stride[i];
+        return to;
+    }
+};
+
+/// Cells along batch, depth, height, width and channels.
+using Box = std::array<Range, 5>;
+
+inline Box whole_box(const View &view) {
+    const Index *shape = view.shape;
+    return {{{0, shape[0]}, {0, shape[1]}, {0, shape[2]}, {0, shape[3]}, {0, shape[4]}}};
+}
+
+inline Index cells_of(const Box &box) {
+    Index cells = 1;
+    for (const Range &range : box)
+        cells *= range.count();
+    return cells;
+}
+
+/// A window on all of an array that is in place, and on a contiguous copy of a box.
+template <class T> Window<T> window(const View &view) {
+    const Index *stride = view.stride;
+    return {static_cast<T *>(view.data), {stride[0], stride[1], stride[2], stride[3], stride[4]}, {}};
+}
+template <class T> Window<T> window(T *data, const Box &box) {
+    Window<T> window{data, {}, {}};
+    Index step = 1;
+    for (int i = 4; i >= 0; --i) {
+        window.stride[i] = step;
+        window.first[i] = box[static_cast<std::size_t>(i)].first;
+        step *= box[static_cast<std::size_t>(i)].count();
+    }
+    return window;
+}
+
+/// Copies the cells `box` of an array to a window.
+template <class T> void load(Element element, Isa isa, const View &view, const Box &box, const Window<T> &to);
+
+/// Copies those cells `box` of a window that are a multiple of `step` from its first, along depth, height and width, to
+/// an array, rounding each once.
 template <class T>
-void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place);
+void store(const Window<T> &from, const Box &box, const std::array<Index, 3> &step, Element element, Isa isa,
+           const View &view);
+
+/// Copies a matrix of sums to its place, rounding each once; around the caches if `streaming` and alignment admits it.
+template <class T>
+void store(const T *sums, Index sums_row, Index rows, Index columns, Element element, Isa isa, const Place &place,
+           bool streaming = false);
 
 /// The address of an element.
 inline void *at(const View &view, Element element, Index offset) {

@@ -3,6 +3,7 @@
 
 #include "cost.h"
 #include "gather.h"
+#include "merged.h"
 #include "scatter.h"
 
 namespace backstride {
@@ -36,41 +37,51 @@ Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll pol
                 points_.reset();
         }
     }
-    if (any_sizes || (!stripes_ && !points_))
+    if (wanted(Algorithm::merged))
+        merged_.emplace(merged_panels<T>(plan, filter, poll));
+    if (any_sizes || (!stripes_ && !points_ && !merged_))
         panels_.emplace(panels<T>(plan, filter));
     if (panels_ && (any_sizes || (plan.algorithm != Algorithm::scatter && !panels_are_used_once(plan))))
         panels_->pack(poll);
 }
 
 template <class T> Algorithm Packed<T>::algorithm(const Plan &plan) const {
-    const bool able = (plan.algorithm == Algorithm::lanes && stripes_) ||
-                      (plan.algorithm == Algorithm::scatter && panels_) ||
-                      (plan.algorithm == Algorithm::winograd && points_);
+    const bool able =
+        (plan.algorithm == Algorithm::lanes && stripes_) || (plan.algorithm == Algorithm::scatter && panels_) ||
+        (plan.algorithm == Algorithm::merged && merged_) || (plan.algorithm == Algorithm::winograd && points_);
     return able ? plan.algorithm : Algorithm::tiles;
 }
 
 template <class T> void Packed<T>::run(const Plan &plan, const View &source, const View &target, Poll poll) const {
-    if constexpr (std::is_floating_point_v<T>) {
-        if (algorithm(plan) == Algorithm::lanes)
-            return lanes<T>(plan, source, *stripes_, epilogue, target, poll);
-        if (algorithm(plan) == Algorithm::winograd) {
-            const std::vector<Cells> rest = winograd<T>(plan, source, *points_, epilogue, target, poll);
-            if (rest.empty())
-                return;
-            if (panels_)
-                return gather_cells<T>(plan, source, *panels_, epilogue, target, rest, poll);
-            PackedFilter<T> late = panels<T>(plan, filter_);
-            late.pack(poll);
-            return gather_cells<T>(plan, source, late, epilogue, target, rest, poll);
-        }
+    // Calls `use` with the panels, which are packed now if they are not yet.
+    const auto with_panels = [&](auto use) {
+        if (panels_)
+            return use(*panels_);
+        PackedFilter<T> late = panels<T>(plan, filter_);
+        late.pack(poll);
+        use(late);
+    };
+    std::vector<Cells> rest;
+    const Algorithm by = algorithm(plan);
+    if (by == Algorithm::scatter)
+        scatter<T>(plan, source, *panels_, epilogue, target, poll);
+    else if (by == Algorithm::merged && merges(target))
+        merged<T>(plan, source, *merged_, epilogue, target, poll);
+    else if (by == Algorithm::tiles || by == Algorithm::merged)
+        with_panels([&](const auto &filter) { gather<T>(plan, source, filter, epilogue, target, poll); });
+    else if constexpr (std::is_floating_point_v<T>) {
+        if (by == Algorithm::lanes)
+            lanes<T>(plan, source, *stripes_, epilogue, target, poll);
+        else
+            rest = winograd<T>(plan, source, *points_, epilogue, target, poll);
     }
-    if (algorithm(plan) == Algorithm::scatter)
-        return scatter<T>(plan, source, *panels_, epilogue, target, poll);
-    gather<T>(plan, source, *panels_, epilogue, target, poll);
+    if (!rest.empty())
+        with_panels([&](const auto &filter) { gather_cells<T>(plan, source, filter, epilogue, target, rest, poll); });
 }
 
 template <class T> Index Packed<T>::bytes() const {
-    return (stripes_ ? stripes_->bytes() : 0) + (points_ ? points_->bytes() : 0) + (panels_ ? panels_->bytes() : 0);
+    return (stripes_ ? stripes_->bytes() : 0) + (points_ ? points_->bytes() : 0) + (merged_ ? merged_->bytes() : 0) +
+           (panels_ ? panels_->bytes() : 0);
 }
 
 template class Packed<float>;

@@ -8,6 +8,7 @@
 
 #include "cost.h"
 #include "lanes.h"
+#include "merged.h"
 #include "outer.h"
 #include "packed.h"
 #include "scatter.h"
@@ -38,8 +39,8 @@ namespace {
     throw std::invalid_argument("kernel " + std::string(kernel) + " does not fit these elements or this machine");
 }
 
-/// The plan with tiles, of kernels that suit its columns.
-Plan tiled(Operand wrt, Element element, const Geometry &geometry, const Choice &choice) {
+/// A plan by tiles, of kernels that suit its columns.
+Plan by_tiles(Operand wrt, Element element, const Geometry &geometry, const Choice &choice) {
     const bool channelwise =
         geometry.groups > 1 && geometry.groups == geometry.in_channels && geometry.groups == geometry.out_channels;
     const Index groups = channelwise ? 1 : geometry.groups;
@@ -48,7 +49,7 @@ Plan tiled(Operand wrt, Element element, const Geometry &geometry, const Choice 
     const Kernel &kernel = choose_kernel(choice.isa, sum, columns);
     const Kernel &narrow = choose_kernel(choice.isa, sum, columns % kernel.columns);
     const Kernel &tail = columns % kernel.columns <= narrow.columns ? narrow : kernel;
-    return {wrt, element, geometry, &kernel, &tail, choice.isa, choice.precision, channelwise};
+    return {wrt, element, geometry, &kernel, &tail, choice.isa, choice.precision, choice.channels_first, channelwise};
 }
 
 /// The cheapest scheme that the precision admits. One for a filter that is packed already follows from the layer alone.
@@ -87,6 +88,9 @@ void take_algorithm(Plan &plan, std::string_view name) {
     } else if (name == "scatter") {
         if (scatter_fits(plan))
             plan.algorithm = Algorithm::scatter;
+    } else if (name == "merged") {
+        if (merged_fits(plan))
+            plan.algorithm = Algorithm::merged;
     } else if (name != "tiles") {
         plan.scheme = make_scheme(plan, name.back() - '0');
         if (plan.scheme)
@@ -108,7 +112,8 @@ void take_kernel(Plan &plan, std::string_view name) {
         if (kernel.name == name) {
             if (kernel.element != sum_of(plan.element) || kernel.isa > plan.isa)
                 refuse(name);
-            plan = tiled(plan.wrt, plan.element, plan.geometry, {kernel.isa, plan.precision, false, {}, {}});
+            plan.isa = kernel.isa;
+            plan = tiled(plan, plan.geometry);
             return take_algorithm(plan, kernel.algorithm);
         }
     throw std::invalid_argument("there is no kernel named " + std::string(name));
@@ -117,7 +122,7 @@ void take_kernel(Plan &plan, std::string_view name) {
 } // namespace
 
 Plan make_plan(Operand wrt, Element element, const Geometry &geometry, const Choice &choice) {
-    Plan plan = tiled(wrt, element, geometry, choice);
+    Plan plan = by_tiles(wrt, element, geometry, choice);
     if (!choice.kernel.empty())
         take_kernel(plan, choice.kernel);
     else if (!choice.algorithm.empty()) {
@@ -126,6 +131,10 @@ Plan make_plan(Operand wrt, Element element, const Geometry &geometry, const Cho
     } else
         take_cheapest(plan, choice.packed);
     return plan;
+}
+
+Plan tiled(const Plan &plan, const Geometry &geometry) {
+    return by_tiles(plan.wrt, plan.element, geometry, {plan.isa, plan.precision, false, plan.channels_first, {}, {}});
 }
 
 Plan large(const Plan &plan) {
@@ -150,6 +159,8 @@ std::string_view algorithm_name(const Plan &plan) {
 std::string_view kernel_name(const Plan &plan) {
     if (plan.algorithm == Algorithm::tiles || plan.algorithm == Algorithm::scatter)
         return plan.kernel->name;
+    if (plan.algorithm == Algorithm::merged)
+        return merged_layer(plan).kernel->name;
     for (const LayerKernel &kernel : layer_kernels())
         if (kernel.isa == plan.isa && kernel.element == sum_of(plan.element) &&
             kernel.algorithm == algorithm_name(plan))
@@ -160,8 +171,9 @@ std::string_view kernel_name(const Plan &plan) {
 bool same_layer(const Plan &a, const Plan &b) {
     const Geometry &g = a.geometry, &h = b.geometry;
     return a.wrt == b.wrt && a.element == b.element && a.precision == b.precision && a.kernel == b.kernel &&
-           a.isa == b.isa && g.in_channels == h.in_channels && g.out_channels == h.out_channels &&
-           g.groups == h.groups && std::equal(g.axes, g.axes + 3, h.axes, [](const Axis &x, const Axis &y) {
+           a.isa == b.isa && a.channels_first == b.channels_first && g.in_channels == h.in_channels &&
+           g.out_channels == h.out_channels && g.groups == h.groups &&
+           std::equal(g.axes, g.axes + 3, h.axes, [](const Axis &x, const Axis &y) {
                return x.kernel == y.kernel && x.stride == y.stride && x.dilation == y.dilation;
            });
 }

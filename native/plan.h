@@ -19,11 +19,13 @@ enum class Precision { strict, standard, fast };
 constexpr std::string_view kPrecisionNames[] = {"strict", "default", "fast"};
 
 /// How a result is computed: tiles of channels by gather.h or, of the filter, by outer.h; with pixels in the lanes; tap
-/// by tap by scatter.h; by Winograd's algorithm.
-enum class Algorithm { tiles, lanes, scatter, winograd };
-constexpr std::string_view kAlgorithmNames[] = {"tiles", "lanes", "scatter", "winograd3", "winograd4", "winograd6"};
+/// by tap by scatter.h; by tiles of phases and channels; by Winograd's algorithm.
+enum class Algorithm { tiles, lanes, scatter, merged, winograd };
+constexpr std::string_view kAlgorithmNames[] = {"tiles",     "lanes",     "scatter",  "merged",
+                                                "winograd3", "winograd4", "winograd6"};
 
-constexpr Algorithm kAlgorithms[] = {Algorithm::tiles, Algorithm::lanes, Algorithm::scatter, Algorithm::winograd};
+constexpr Algorithm kAlgorithms[] = {Algorithm::tiles, Algorithm::lanes, Algorithm::scatter, Algorithm::merged,
+                                     Algorithm::winograd};
 
 /// How Winograd's algorithm computes a layer. Along an axis with stride s, stream j < min(s, kernel) has taps j, j + s,
 /// j + 2 * s ... of the filter. Streams of one tap less than the form has are given a zero, as the first or, if they
@@ -47,7 +49,8 @@ struct Plan {
     const Kernel *tail; // for the last panel of columns, which is narrower
     Isa isa;
     Precision precision = Precision::strict;
-    bool channelwise = false; // whether every channel has a filter of its own, so that channels are columns
+    bool channels_first = false; // whether that is how input and output are in memory
+    bool channelwise = false;    // whether every channel has a filter of its own, so that channels are columns
     Algorithm algorithm = Algorithm::tiles;
     bool fixed = false;                // whether the algorithm was asked for, rather than chosen by its cost
     std::optional<Scheme> scheme = {}; // of Winograd's algorithm, if the layer has one, used or not
@@ -67,10 +70,14 @@ struct Choice {
     Isa isa;
     Precision precision;
     bool packed; // whether the filter is packed already
+    bool channels_first;
     // Unless they are empty, this algorithm or this kernel is taken whatever the cost, where it can be.
     std::string_view algorithm, kernel;
 };
 Plan make_plan(Operand wrt, Element element, const Geometry &geometry, const Choice &choice);
+
+/// The plan by tiles of another geometry, whose channels may be others.
+Plan tiled(const Plan &plan, const Geometry &geometry);
 
 /// The same layer at large sizes, by which what serves all sizes is chosen.
 Plan large(const Plan &plan);

@@ -29,12 +29,8 @@ template <class T> class Scatter {
           pixels_(product(plan.geometry.batch, axes_, &Axis::input)),
           cells_(product(plan.geometry.batch, axes_, &Axis::output)), row_(plan.geometry.in_channels),
           source_(pixels_ * row_) {
-        const Range all[5] = {{0, source.shape[0]},
-                              {0, source.shape[1]},
-                              {0, source.shape[2]},
-                              {0, source.shape[3]},
-                              {0, source.shape[4]}};
-        load(plan.element, plan.isa, source, all, source_.get());
+        const Box all = whole_box(source);
+        load(plan.element, plan.isa, source, all, window(source_.get(), all));
     }
 
     void run(Poll poll) const {

@@ -302,7 +302,8 @@ template <class T> class Packer {
             T *const at = to + point.offset + panel * depth(index) + column - panel;
             if (transposed_)
                 moves<T>(plan_.isa).transpose(values + (channel - columns.first) * kChannels, kChannels, some,
-                                              block.in.count(), at + block.in.first * panel_columns, panel_columns);
+                                              block.in.count(), at + block.in.first * panel_columns, panel_columns,
+                                              false);
             else
                 moves<T>(plan_.isa).load(values + channel - columns.first, kChannels, block.out.count(), some,
                                          at + (before * channels_.depth + block.out.first) * panel_columns,
@@ -345,7 +346,7 @@ template <class T> class Winograd {
           points_(lines_.points()), planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
           tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
           row_(source.shape[4] + kRowPadding), direct_(in_place<T>(target, plan.element)),
-          streaming_(direct_ && epilogue.empty() && streamed<T>(target, common_channels())),
+          streaming_(direct_ && epilogue.empty() && streamed<T>(target, plan.element, common_channels())),
           zeros_(static_cast<std::size_t>(std::max(source.shape[4], kColumns))),
           functions_(combine_functions<T>(plan.isa)), height_(filter.scheme().axes[0].index),
           width_(filter.scheme().axes[1].index) {

@@ -33,27 +33,32 @@ template <> struct Vector<float> {
     static Register load(const Half *p) { return load(p, kAll); }
     static Register load(const Half *p, First n) { return _mm512_maskz_cvtph_ps(kAll, _mm256_maskz_loadu_epi16(n, p)); }
     static void store(Half *p, Register a) { store(p, a, kAll); }
-    static void store(Half *p, Register a, First n) {
-        _mm256_mask_storeu_epi16(p, n, _mm512_maskz_cvtps_ph(kAll, a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC));
-    }
+    static void store(Half *p, Register a, First n) { _mm256_mask_storeu_epi16(p, n, halves(a)); }
     static Register load(const Bfloat *p) { return load(p, kAll); }
     static Register load(const Bfloat *p, First n) {
         const auto halves = reinterpret_cast<Halves>(_mm256_maskz_loadu_epi16(n, p));
         return reinterpret_cast<Register>(__builtin_convertvector(halves, Bits) << 16);
     }
     static void store(Bfloat *p, Register a) { store(p, a, kAll); }
-    /// As `narrow` does it: vcvtneps2bf16 would take subnormal numbers for zero.
-    static void store(Bfloat *p, Register a, First n) {
-        const auto bits = reinterpret_cast<Bits>(a);
-        const Bits rounded = bits + 0x7fff + (bits >> 16 & 1);
-        const Bits high = (a == a ? rounded : bits | 0x400000) >> 16;
-        _mm256_mask_storeu_epi16(p, n, reinterpret_cast<__m256i>(__builtin_convertvector(high, Halves)));
-    }
+    static void store(Bfloat *p, Register a, First n) { _mm256_mask_storeu_epi16(p, n, bfloats(a)); }
+    static void stream(Half *p, Register a) { _mm256_stream_si256(reinterpret_cast<__m256i *>(p), halves(a)); }
+    static void stream(Bfloat *p, Register a) { _mm256_stream_si256(reinterpret_cast<__m256i *>(p), bfloats(a)); }
 
   private:
     static constexpr First kAll = 0xffff;
     using Bits [[gnu::vector_size(64)]] = std::uint32_t;
     using Halves [[gnu::vector_size(32)]] = std::uint16_t;
+
+    static __m256i halves(Register a) {
+        return _mm512_maskz_cvtps_ph(kAll, a, _MM_FROUND_TO_NEAREST_INT | _MM_FROUND_NO_EXC);
+    }
+    /// As `narrow` does it: vcvtneps2bf16 would take subnormal numbers for zero.
+    static __m256i bfloats(Register a) {
+        const auto bits = reinterpret_cast<Bits>(a);
+        const Bits rounded = bits + 0x7fff + (bits >> 16 & 1);
+        const Bits high = (a == a ? rounded : bits | 0x400000) >> 16;
+        return reinterpret_cast<__m256i>(__builtin_convertvector(high, Halves));
+    }
 };
 
 template <> struct Vector<double> {

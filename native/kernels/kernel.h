@@ -113,10 +113,10 @@ template <class S> struct Moves {
     using T = typename Sum<S>::type;
     /// to[r * to_row + c] = from[r * from_row + c]
     void (*load)(const S *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
-    /// to[c * to_row + r] = from[r * from_row + c]
-    void (*transpose)(const S *from, Index from_row, Index rows, Index columns, T *to, Index to_row);
-    /// to[r * to_row + c] = from[r * from_row + c]
-    void (*store)(const T *from, Index from_row, Index rows, Index columns, S *to, Index to_row);
+    /// to[c * to_row + r] = from[r * from_row + c]; around the caches if `streaming` says so and alignment admits it.
+    void (*transpose)(const S *from, Index from_row, Index rows, Index columns, T *to, Index to_row, bool streaming);
+    /// to[r * to_row + c] = from[r * from_row + c], likewise.
+    void (*store)(const T *from, Index from_row, Index rows, Index columns, S *to, Index to_row, bool streaming);
 };
 
 /// One step of Winograd's algorithm, on many channels at once: with matrices D and A that the function stands for,

@@ -7,12 +7,22 @@
 // could end up in code that runs on any.
 #pragma once
 
+#include <cstdint>
 #include <utility>
 
 #include "kernel.h"
 
 namespace backstride {
 namespace {
+
+/// Whether rows from `to` on can be streamed, by vectors that are whole cache lines or halves of them in order.
+template <class V, class To> bool can_stream([[maybe_unused]] const To *to, [[maybe_unused]] Index to_row) {
+    if constexpr (requires(To *p, typename V::Register a) { V::stream(p, a); }) {
+        constexpr Index kBytes = V::kWidth * Index{sizeof(To)};
+        return reinterpret_cast<std::uintptr_t>(to) % kBytes == 0 && to_row * Index{sizeof(To)} % kBytes == 0;
+    }
+    return false;
+}
 
 /// to[r * to_row + c] = from[r * from_row + c]
 template <class V, class From, class To>
@@ -32,9 +42,20 @@ void move_rows(const From *from, Index from_row, Index rows, Index columns, To *
     }
 }
 
+/// The same, around the caches if it is to and can be.
+template <class V, class From, class To>
+void put_rows(const From *from, Index from_row, Index rows, Index columns, To *to, Index to_row, bool streaming) {
+    if (!streaming || columns % V::kWidth != 0 || !can_stream<V>(to, to_row))
+        return move_rows<V>(from, from_row, rows, columns, to, to_row);
+    if constexpr (requires(typename V::Register a) { V::stream(to, a); })
+        for (Index r = 0; r < rows; ++r, from += from_row, to += to_row)
+            for (Index c = 0; c < columns; c += V::kWidth)
+                V::stream(to + c, V::load(from + c));
+}
+
 /// to[c * to_row + r] = from[r * from_row + c] for a square of as many rows and columns as a vector has lanes, or for
 /// its first rows and columns. Each step exchanges blocks of half the size between pairs of rows.
-template <class V, bool Partial, class S, int... Lane>
+template <class V, bool Partial, bool Streaming, class S, int... Lane>
 [[gnu::always_inline]] inline void transpose_square(const S *from, Index from_row, int rows, int columns,
                                                     typename V::Scalar *to, Index to_row,
                                                     std::integer_sequence<int, Lane...>) {
@@ -70,15 +91,17 @@ template <class V, bool Partial, class S, int... Lane>
     exchange(std::integral_constant<int, 1>{});
 #pragma GCC unroll 16
     for (int c = 0; c < V::kWidth; ++c)
-        if constexpr (!Partial)
+        if constexpr (Streaming)
+            V::stream(to + c * to_row, row[c]);
+        else if constexpr (!Partial)
             V::store(to + c * to_row, row[c]);
         else if (c < columns)
             V::store(to + c * to_row, row[c], V::first(rows));
 }
 
 /// The same for any matrix.
-template <class V, class S>
-void transpose(const S *from, Index from_row, Index rows, Index columns, typename V::Scalar *to, Index to_row) {
+template <class V, bool Streaming, class S>
+void transpose_squares(const S *from, Index from_row, Index rows, Index columns, typename V::Scalar *to, Index to_row) {
     constexpr std::make_integer_sequence<int, V::kWidth> kLanes;
     for (Index r = 0; r < rows; r += V::kWidth)
         for (Index c = 0; c < columns; c += V::kWidth) {
@@ -87,15 +110,25 @@ void transpose(const S *from, Index from_row, Index rows, Index columns, typenam
             const int height = static_cast<int>(rows - r < V::kWidth ? rows - r : V::kWidth);
             const int width = static_cast<int>(columns - c < V::kWidth ? columns - c : V::kWidth);
             if (height < V::kWidth || width < V::kWidth)
-                transpose_square<V, true>(corner, from_row, height, width, goal, to_row, kLanes);
+                transpose_square<V, true, false>(corner, from_row, height, width, goal, to_row, kLanes);
             else
-                transpose_square<V, false>(corner, from_row, height, width, goal, to_row, kLanes);
+                transpose_square<V, false, Streaming>(corner, from_row, height, width, goal, to_row, kLanes);
         }
+}
+
+/// The same, around the caches if it is to and whole lines can be.
+template <class V, class S>
+void transpose(const S *from, Index from_row, Index rows, Index columns, typename V::Scalar *to, Index to_row,
+               bool streaming) {
+    if constexpr (V::kWidth * sizeof(typename V::Scalar) == 64)
+        if (streaming && can_stream<V>(to, to_row))
+            return transpose_squares<V, true>(from, from_row, rows, columns, to, to_row);
+    transpose_squares<V, false>(from, from_row, rows, columns, to, to_row);
 }
 
 template <class V, class S> constexpr Moves<S> all_moves() {
     using T = typename V::Scalar;
-    return {move_rows<V, S, T>, transpose<V, S>, move_rows<V, T, S>};
+    return {move_rows<V, S, T>, transpose<V, S>, put_rows<V, T, S>};
 }
 
 } // namespace
