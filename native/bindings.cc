@@ -89,7 +89,8 @@ class BoundPlan {
   public:
     BoundPlan(std::string_view wrt, std::string_view element, const std::vector<std::array<Index, 6>> &axes,
               Index batch, Index in_channels, Index out_channels, Index groups, bool channels_first,
-              std::string_view precision, bool packed, std::string_view algorithm, std::string_view kernel)
+              std::string_view precision, bool packed, std::string_view algorithm, std::string_view kernel,
+              Index workspace, bool binding)
         : rank_(static_cast<int>(axes.size())), channels_first_(channels_first), packed_(packed) {
         if (rank_ < 1 || rank_ > 3)
             throw std::invalid_argument("the core has one to three spatial axes");
@@ -104,8 +105,13 @@ class BoundPlan {
             }
         }
         plan_ = make_plan(named<Operand>(kOperands, wrt), named<Element>(kElements, element), geometry,
-                          {kernel.empty() ? active_isa : best_isa(), named<Precision>(kPrecisionNames, precision),
-                           packed, channels_first, algorithm, kernel});
+                          {kernel.empty() ? active_isa : best_isa(),
+                           named<Precision>(kPrecisionNames, precision),
+                           packed,
+                           channels_first,
+                           algorithm,
+                           kernel,
+                           {workspace, binding}});
     }
 
     void run(const In &first, const In &second, const Out &result) const {
@@ -273,9 +279,10 @@ NB_MODULE(_native, m) {
 
     nb::class_<BoundPlan>(m, "Plan")
         .def(nb::init<std::string_view, std::string_view, const std::vector<std::array<Index, 6>> &, Index, Index,
-                      Index, Index, bool, std::string_view, bool, std::string_view, std::string_view>(),
+                      Index, Index, bool, std::string_view, bool, std::string_view, std::string_view, Index, bool>(),
              "wrt"_a, "element"_a, "axes"_a, "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a,
-             "channels_first"_a, "precision"_a = "strict", "packed"_a = false, "algorithm"_a = "", "kernel"_a = "")
+             "channels_first"_a, "precision"_a = "strict", "packed"_a = false, "algorithm"_a = "", "kernel"_a = "",
+             "workspace"_a = Workspace{}.bytes, "binding"_a = false)
         .def("run", &BoundPlan::run, "first"_a.noconvert(), "second"_a.noconvert(), "result"_a.noconvert())
         .def_prop_ro("kernel", &BoundPlan::kernel)
         .def_prop_ro("algorithm", &BoundPlan::algorithm)

@@ -27,12 +27,12 @@ struct Machine {
     double points;   // elements of the filter's points, made and put in order
 };
 constexpr Machine kMachines[] = {
-    {8, 4, 1.5, 1.5, 8, 4, 2, 0.4},
+    {8, 4, 1.5, 1.5, 8, 4, 2, 0.5},
 #if defined(BACKSTRIDE_X86)
-    {32, 8, 2.5, 2.5, 12, 5, 3, 0.5},
-    {64, 16, 3, 3, 16, 5, 3, 0.6},
+    {32, 8, 2.5, 2.5, 12, 5, 3, 1},
+    {64, 16, 3, 3, 16, 5, 3, 1.5},
 #elif defined(BACKSTRIDE_AARCH64)
-    {20, 4, 2, 2, 8, 5, 3, 0.5}, // not measured
+    {20, 4, 2, 2, 8, 5, 3, 1}, // not measured
 #endif
 };
 
@@ -51,6 +51,8 @@ constexpr double kEdges = 6000;
 constexpr double kStages = 6000;
 // Elements of a packed filter that a second-level cache holds, and beyond which it comes from memory, half as fast.
 constexpr double kCached = 256 << 10, kNear = 4 << 20;
+// Elements of a filter's points that are made in such caches; more take so many times as long each.
+constexpr double kCachedPoints = 512 << 10, kFarPoints = 2.5;
 
 double real(Index value) { return static_cast<double>(value); }
 
@@ -157,7 +159,7 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
         return size * (multiply(machine, work.products * filled, depth, work.filter) + work.source / machine.source +
                        work.target / machine.target + moved + work.source * (work.parts - 1) / kReread +
-                       (packed ? 0 : work.filter / machine.points)) +
+                       (packed ? 0 : work.filter / machine.points * (work.filter > kCachedPoints ? kFarPoints : 1))) +
                kStages;
     }
     }

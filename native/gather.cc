@@ -64,13 +64,16 @@ template <class T> class Gather {
             epilogue.on_columns(unreached_.data(), 0, 1, target.shape[4], 0);
         }
         cut();
-        if (in_place<T>(source, plan.element) || !in_parts())
+        if (const Index copied = whole_copy(); copied >= 0) {
+            fit(copied);
             whole_.emplace(source, plan.element, plan.isa, poll);
+        } else
+            fit(0);
     }
 
     void run(Poll poll) const {
         const Index tasks = blocks() * groups_ * panel_shares_;
-        parallel_for(tasks, [this](Index task) { compute(task); }, poll);
+        parallel_for(tasks, [this](Index task) { compute(task); }, poll, most_threads_);
     }
 
     void run(const std::vector<Cells> &cells, Poll poll) const {
@@ -83,7 +86,7 @@ template <class T> class Gather {
                     box[i] = {of.first[i], of.last[i]};
                 compute(box, {of.step[1], of.step[2], of.step[3]}, task % groups_, {0, panels_});
             },
-            poll);
+            poll, most_threads_);
     }
 
   private:
@@ -108,14 +111,13 @@ template <class T> class Gather {
             source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
         const Index bytes = (plan_.channelwise ? columns_ : depth_) * source_cells * Index{sizeof(T)};
         const Index block = std::clamp(filter_.panel_size() * Index{sizeof(T)}, kBlockBytes, kMostBlockBytes);
-        Index positions =
-            filter_.packed() ? std::clamp(block / bytes, kFewestPositions, kMostPositions) : kFewPositions;
-        cut(positions);
+        positions_ = filter_.packed() ? std::clamp(block / bytes, kFewestPositions, kMostPositions) : kFewPositions;
+        cut(positions_);
         // Shares of panels read the source again each, smaller blocks the filter, which may be in their caches.
         const bool cached = panels_ * filter_.panel_size() * Index{sizeof(T)} <= kBlockBytes;
-        while (filter_.packed() && positions > kFewestPositions &&
+        while (filter_.packed() && positions_ > kFewestPositions &&
                blocks() * groups_ * (cached ? 1 : panels_) < kEnoughTasks)
-            cut(positions /= 2);
+            cut(positions_ /= 2);
         panel_shares_ = std::min(panels_, filter_.packed() ? ceil_div(kEnoughTasks, blocks() * groups_) : panels_);
     }
 
@@ -141,27 +143,56 @@ template <class T> class Gather {
         }
     }
 
-    /// Whether each block copies the part of the source that it reads.
-    bool in_parts() const {
-        const bool output = plan_.wrt == Operand::output;
-        double part = static_cast<double>(block_[0]), products = static_cast<double>(plan_.geometry.batch);
+    /// Elements of the source that a block reads, at most.
+    double part_size() const {
+        double part = static_cast<double>(block_[0]);
         for (int i : {1, 2, 3}) {
             const Axis &axis = plan_.geometry.axes[i - 1];
             const Index extent = (axis.kernel - 1) * axis.dilation;
-            const Index read =
-                output ? (block_[i] - 1 + extent) / axis.stride + 2 : (block_[i] - 1) * axis.stride + extent + 1;
+            const Index read = plan_.wrt == Operand::output ? (block_[i] - 1 + extent) / axis.stride + 2
+                                                            : (block_[i] - 1) * axis.stride + extent + 1;
             part *= static_cast<double>(std::min(read, source_.shape[i]));
-            products *= static_cast<double>(axis.input) * static_cast<double>(axis.kernel);
         }
+        return part * static_cast<double>(plan_.channelwise ? ceil_div(columns_, panel_shares_) : depth_);
+    }
+
+    /// Bytes of the source as a whole copy, 0 if it is read where it is, or -1 if each block copies the part that it
+    /// reads.
+    Index whole_copy() const {
+        if (in_place<T>(source_, plan_.element))
+            return 0;
         const Geometry &geometry = plan_.geometry;
-        products *= static_cast<double>(geometry.in_channels * (geometry.out_channels / geometry.groups));
-        part *= static_cast<double>(plan_.channelwise ? ceil_div(columns_, panel_shares_) : depth_);
+        double products = static_cast<double>(geometry.batch) *
+                          static_cast<double>(geometry.in_channels * (geometry.out_channels / geometry.groups));
+        for (const Axis &axis : geometry.axes)
+            products *= static_cast<double>(axis.input) * static_cast<double>(axis.kernel);
         double source = 1;
         for (Index length : source_.shape)
             source *= static_cast<double>(length);
-        const double copied = part * static_cast<double>(blocks() * groups_ * panel_shares_);
-        return part * sizeof(T) <= kMostPartBytes &&
-               (copied <= kMostCopied * source || copied * kFewestProducts <= products);
+        const double part = part_size(), copied = part * static_cast<double>(blocks() * groups_ * panel_shares_);
+        const bool in_parts = part * sizeof(T) <= kMostPartBytes &&
+                              (copied <= kMostCopied * source || copied * kFewestProducts <= products);
+        const bool too_large =
+            plan_.workspace.binding && source * sizeof(T) > static_cast<double>(plan_.workspace.bytes) / 2;
+        return in_parts || too_large ? -1 : static_cast<Index>(source) * Index{sizeof(T)};
+    }
+
+    /// Chooses smaller blocks and fewer threads, if the workspace asks for it, when so many bytes of the source are
+    /// copied as a whole, or none.
+    void fit(Index copied) {
+        const bool parts = copied == 0 && !in_place<T>(source_, plan_.element);
+        copied = copied ? Memory::rounded(copied) : 0;
+        const auto taken = [&] {
+            const auto bytes = [](double size) {
+                return size > 0 ? Memory::rounded(static_cast<Index>(size) * Index{sizeof(T)}) : 0;
+            };
+            const Index cells = direct_ ? 0 : block_[0] * block_[1] * block_[2] * block_[3];
+            return bytes(parts ? part_size() : 0) + bytes(static_cast<double>(cells * plan_.kernel->columns));
+        };
+        while (copied + taken() > plan_.workspace.bytes && positions_ > 1)
+            cut(positions_ /= 2);
+        plan_.workspace.admit(copied + taken());
+        most_threads_ = plan_.workspace.threads(taken(), copied);
     }
 
     /// Copies the part of the source that these runs read, unless all of it is there.
@@ -371,7 +402,7 @@ template <class T> class Gather {
     const bool direct_, streaming_;
     bool covered_ = true; // every cell of the result is reached by some tap, or else
     std::vector<T> unreached_;
-    Index block_[4], blocks_[4], panel_shares_;
+    Index positions_, block_[4], blocks_[4], panel_shares_, most_threads_;
 };
 
 } // namespace
@@ -399,7 +430,9 @@ void gather(const Plan &plan, const View &source, const PackedFilter<T> &filter,
 template <class T>
 void gather_cells(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
                   const View &target, const std::vector<Cells> &cells, Poll poll) {
-    Gather<T>(plan, source, filter, epilogue, target, poll).run(cells, poll);
+    Plan bounded = plan;
+    bounded.workspace.binding = false; // so few cells read little of the source
+    Gather<T>(bounded, source, filter, epilogue, target, poll).run(cells, poll);
 }
 
 #define INSTANTIATE(T)                                                                                                 \

@@ -83,7 +83,9 @@ template <class T> class Lanes {
     void run(Poll poll) const {
         const Index tasks =
             plan_.geometry.groups * cut_.image_blocks * cut_.blocks * plan_.geometry.axes[0].output * cut_.row_blocks;
-        parallel_for(tasks, [this](Index task) { compute(task); }, poll);
+        const Index ring = Memory::rounded(cut_.slots[0] * cut_.slots[1] * cut_.slot_size * Index{sizeof(T)});
+        plan_.workspace.admit(ring);
+        parallel_for(tasks, [this](Index task) { compute(task); }, poll, plan_.workspace.threads(ring));
     }
 
   private:

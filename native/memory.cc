@@ -7,6 +7,7 @@
 #include <iterator>
 #include <mutex>
 #include <new>
+#include <string>
 #include <vector>
 
 #include <pthread.h>
@@ -23,6 +24,9 @@ constexpr Index kHugePage = 2 << 20;
 constexpr Index kMostKept = 256 << 20;
 // A kept block serves what uses at least so much of it.
 constexpr double kLeastUse = 0.75;
+
+/// In what memory comes.
+Index unit_of(Index bytes) { return bytes >= kLarge ? kHugePage : kLine; }
 
 /// A std::bad_alloc that says why.
 class TooLarge : public std::bad_alloc {
@@ -116,12 +120,21 @@ Index physical_memory() {
     return bytes;
 }
 
+Index Memory::rounded(Index bytes) {
+    const Index unit = unit_of(bytes);
+    return std::max(unit, (bytes + unit - 1) / unit * unit);
+}
+
+Index Memory::within(Index bytes) {
+    return bytes < kHugePage ? std::min(bytes, kLarge - 1) / kLine * kLine : bytes / kHugePage * kHugePage;
+}
+
 Memory::Memory(Index bytes) : bytes_(bytes) {
     if (bytes > physical_memory())
         throw TooLarge(bytes);
     const bool large = bytes >= kLarge;
-    const Index unit = large ? kHugePage : kLine;
-    bytes_ = std::max(unit, (bytes + unit - 1) / unit * unit);
+    const Index unit = unit_of(bytes);
+    bytes_ = rounded(bytes);
     if (large && (data_ = kept().take(bytes_)))
         return;
     const auto allocated = [&] {
@@ -148,5 +161,11 @@ Memory::~Memory() {
 }
 
 void Memory::release() { kept().release(); }
+
+void Workspace::admit(Index least) const {
+    if (binding && least > bytes)
+        throw WorkspaceTooSmall("`workspace_bytes` must be at least " + std::to_string(least) +
+                                " for this call; got workspace_bytes=" + std::to_string(bytes));
+}
 
 } // namespace backstride

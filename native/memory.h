@@ -2,8 +2,10 @@
 // Memory: results, packed filters, native copies, partial sums.
 #pragma once
 
+#include <algorithm>
 #include <limits>
 #include <memory>
+#include <stdexcept>
 
 #include "element.h"
 
@@ -25,12 +27,35 @@ class Memory {
     Memory &operator=(const Memory &) = delete;
     void *data() const { return data_; }
 
+    /// Bytes that memory of so many takes, in whole lines or pages; and the most that takes no more than so many.
+    static Index rounded(Index bytes);
+    static Index within(Index bytes);
+
     /// Gives all that is kept back to the system.
     static void release();
 
   private:
     Index bytes_;
     void *data_;
+};
+
+/// Where a call can't do with the workspace that it may take.
+class WorkspaceTooSmall : public std::invalid_argument {
+    using std::invalid_argument::invalid_argument;
+};
+
+/// Memory that a call may take at a time besides its arrays and the packed filter. It is what blocks and the number of
+/// threads are chosen for; where it is `binding`, a call that takes more in any case is refused.
+struct Workspace {
+    Index bytes = 64 << 20;
+    bool binding = false;
+
+    /// Throws WorkspaceTooSmall if it is binding and less than that.
+    void admit(Index least) const;
+    /// How many threads may take `each`, when `taken` is taken already.
+    Index threads(Index each, Index taken = 0) const {
+        return std::max<Index>(1, (bytes - taken) / std::max<Index>(each, 1));
+    }
 };
 
 /// An array of `count` uninitialized elements.

@@ -118,8 +118,11 @@ template <class T> PackedFilter<T> merged_panels(const Plan &plan, const View &f
 template <class T>
 void merged(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &given,
             const View &target, Poll poll) {
-    const Plan layer = merged_layer(plan);
+    Plan layer = merged_layer(plan);
     const Axis &axis = width_of(plan);
+    const Index pixel = plan.geometry.batch * plan.geometry.axes[0].output * plan.geometry.axes[1].output *
+                        layer.geometry.out_channels * size_of(plan.element);
+    layer.workspace.bytes -= pixel; // for the copies of edges
     const Epilogue<T> epilogue = given.repeated(axis.stride);
     const auto [some, all] = Positions(axis);
     if (all.count() > 0)

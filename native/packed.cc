@@ -61,22 +61,34 @@ template <class T> void Packed<T>::run(const Plan &plan, const View &source, con
         late.pack(poll);
         use(late);
     };
-    std::vector<Cells> rest;
-    const Algorithm by = algorithm(plan);
-    if (by == Algorithm::scatter)
-        scatter<T>(plan, source, *panels_, epilogue, target, poll);
-    else if (by == Algorithm::merged && merges(target))
-        merged<T>(plan, source, *merged_, epilogue, target, poll);
-    else if (by == Algorithm::tiles || by == Algorithm::merged)
-        with_panels([&](const auto &filter) { gather<T>(plan, source, filter, epilogue, target, poll); });
-    else if constexpr (std::is_floating_point_v<T>) {
-        if (by == Algorithm::lanes)
-            lanes<T>(plan, source, *stripes_, epilogue, target, poll);
-        else
-            rest = winograd<T>(plan, source, *points_, epilogue, target, poll);
+    const auto run_by = [&](Algorithm by) {
+        if (by == Algorithm::scatter)
+            scatter<T>(plan, source, *panels_, epilogue, target, poll);
+        else if (by == Algorithm::merged && merges(target))
+            merged<T>(plan, source, *merged_, epilogue, target, poll);
+        else if (by == Algorithm::tiles || by == Algorithm::merged)
+            with_panels([&](const auto &filter) { gather<T>(plan, source, filter, epilogue, target, poll); });
+        else if constexpr (std::is_floating_point_v<T>) {
+            if (by == Algorithm::lanes)
+                lanes<T>(plan, source, *stripes_, epilogue, target, poll);
+            else
+                winograd<T>(
+                    plan, source, *points_, epilogue, target,
+                    [&](const std::vector<Cells> &rest) {
+                        with_panels([&](const auto &filter) {
+                            gather_cells<T>(plan, source, filter, epilogue, target, rest, poll);
+                        });
+                    },
+                    poll);
+        }
+    };
+    try {
+        run_by(algorithm(plan));
+    } catch (const WorkspaceTooSmall &) { // thrown before anything is computed
+        if (algorithm(plan) == Algorithm::tiles)
+            throw;
+        run_by(Algorithm::tiles);
     }
-    if (!rest.empty())
-        with_panels([&](const auto &filter) { gather_cells<T>(plan, source, filter, epilogue, target, rest, poll); });
 }
 
 template <class T> Index Packed<T>::bytes() const {

@@ -130,11 +130,15 @@ Plan make_plan(Operand wrt, Element element, const Geometry &geometry, const Cho
         plan.fixed = true;
     } else
         take_cheapest(plan, choice.packed);
+    plan.workspace = choice.workspace;
     return plan;
 }
 
 Plan tiled(const Plan &plan, const Geometry &geometry) {
-    return by_tiles(plan.wrt, plan.element, geometry, {plan.isa, plan.precision, false, plan.channels_first, {}, {}});
+    Plan result =
+        by_tiles(plan.wrt, plan.element, geometry, {plan.isa, plan.precision, false, plan.channels_first, {}, {}});
+    result.workspace = plan.workspace;
+    return result;
 }
 
 Plan large(const Plan &plan) {

@@ -8,6 +8,7 @@
 
 #include "geometry.h"
 #include "kernels/kernel.h"
+#include "memory.h"
 #include "threads.h"
 #include "view.h"
 
@@ -54,6 +55,7 @@ struct Plan {
     Algorithm algorithm = Algorithm::tiles;
     bool fixed = false;                // whether the algorithm was asked for, rather than chosen by its cost
     std::optional<Scheme> scheme = {}; // of Winograd's algorithm, if the layer has one, used or not
+    Workspace workspace = {};
 };
 
 /// Channels of one group: those that are summed over, and those of the result.
@@ -73,6 +75,7 @@ struct Choice {
     bool channels_first;
     // Unless they are empty, this algorithm or this kernel is taken whatever the cost, where it can be.
     std::string_view algorithm, kernel;
+    Workspace workspace = {};
 };
 Plan make_plan(Operand wrt, Element element, const Geometry &geometry, const Choice &choice);
 

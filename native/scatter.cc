@@ -28,17 +28,25 @@ template <class T> class Scatter {
           columns_(plan.geometry.out_channels / groups_), width_(plan.kernel->columns),
           pixels_(product(plan.geometry.batch, axes_, &Axis::input)),
           cells_(product(plan.geometry.batch, axes_, &Axis::output)), row_(plan.geometry.in_channels),
-          source_(pixels_ * row_) {
+          most_threads_(fit()), source_(pixels_ * row_) {
         const Box all = whole_box(source);
         load(plan.element, plan.isa, source, all, window(source_.get(), all));
     }
 
     void run(Poll poll) const {
         const Index panels = ceil_div(columns_, width_);
-        parallel_for(groups_ * panels, [&](Index task) { compute(task / panels, task % panels); }, poll);
+        parallel_for(groups_ * panels, [&](Index task) { compute(task / panels, task % panels); }, poll, most_threads_);
     }
 
   private:
+    /// How many threads the workspace is enough for.
+    Index fit() const {
+        const Index source = Memory::rounded(pixels_ * row_ * Index{sizeof(T)});
+        const Index sums = Memory::rounded(cells_ * std::min(width_, columns_) * Index{sizeof(T)});
+        plan_.workspace.admit(source + sums);
+        return plan_.workspace.threads(sums, source);
+    }
+
     void compute(Index group, Index panel) const {
         const Index columns = std::min(width_, columns_ - panel * width_);
         const Buffer<T> sums(cells_ * columns), room(filter_.packed() ? 1 : depth_ * width_);
@@ -131,7 +139,7 @@ template <class T> class Scatter {
     const PackedFilter<T> &filter_;
     const Epilogue<T> &epilogue_;
     const Axis (&axes_)[3];
-    const Index groups_, depth_, columns_, width_, pixels_, cells_, row_;
+    const Index groups_, depth_, columns_, width_, pixels_, cells_, row_, most_threads_;
     const Buffer<T> source_; // contiguous
 };
 

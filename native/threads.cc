@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "threads.h"
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <condition_variable>
@@ -124,13 +125,14 @@ void Job::work() {
 class Pool {
   public:
     void run(Job &job) {
+        const Index helpers = std::min<Index>(job.places, job.count - 1); // what others change from now on
         {
             const std::lock_guard lock(mutex_);
             grow(job.places);
             jobs_.push_back(&job);
             ++posted_;
         }
-        for (int i = 0; i < job.places && i < job.count - 1; ++i)
+        for (Index i = 0; i < helpers; ++i)
             wake_.notify_one();
         job.work();
         {
@@ -218,8 +220,8 @@ Pool &pool() {
 void set_threads(int count) { thread_count = count; }
 int threads() { return thread_count; }
 
-void parallel_for(Index count, const std::function<void(Index)> &body, Poll poll) {
-    Job job(body, count, poll, threads() - 1);
+void parallel_for(Index count, const std::function<void(Index)> &body, Poll poll, Index most) {
+    Job job(body, count, poll, static_cast<int>(std::min<Index>(threads(), most)) - 1);
     if (job.places > 0 && count > 1)
         pool().run(job);
     else

@@ -15,6 +15,8 @@ constexpr Index kFewestTiles = 14, kTiles = 56, kMostTiles = 112, kColumns = 64;
 // The points that a thread makes for itself, which are to stay there too, or that all make for all.
 constexpr Index kOwnBytes = 512 << 10, kSharedBytes = 8 << 20;
 constexpr Index kEnoughTasks = 16;
+// Cells that are listed at a time, to be computed anew.
+constexpr std::size_t kMostListed = 512;
 // So that neighbours in one direction do not fall into one set of the first-level cache.
 constexpr Index kRowPadding = 16, kPointPadding = 80;
 
@@ -71,6 +73,20 @@ class Line {
     Index source_cell(Index stream, Index tile, Index n) const {
         const Index position = positions_.first + tile * form().cells() + n;
         return transposed_ ? position - form().taps + 1 : position * axis_.stride + stream - axis_.pad;
+    }
+
+    /// The source cells that some tiles read.
+    Range source_cells(Index tile, Index tiles) const {
+        const Index last = transposed_ ? 0 : streams() - 1;
+        const Index first_cell = source_cell(0, tile, 0);
+        const Index last_cell = source_cell(last, tile + tiles - 1, form().points - 1);
+        const Index first = std::clamp<Index>(first_cell, 0, source_length());
+        return {first, std::clamp<Index>(last_cell + 1, first, source_length())};
+    }
+
+    /// How many source cells one tile reads, at most.
+    Index most_source_cells() const {
+        return transposed_ ? form().points : (form().points - 1) * axis_.stride + streams();
     }
 
     /// The n-th cell of a tile of the result; it may not exist.
@@ -340,9 +356,9 @@ template <class T> class Winograd {
 
   public:
     Winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
-             const View &target, Poll poll)
-        : plan_(plan), target_(target), filter_(filter), epilogue_(epilogue),
-          source_(source, plan.element, plan.isa, poll), lines_(plan, filter.scheme()), channels_(plan),
+             const View &target)
+        : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue),
+          here_(in_place<T>(source, plan.element)), lines_(plan, filter.scheme()), channels_(plan),
           points_(lines_.points()), planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
           tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
           row_(source.shape[4] + kRowPadding), direct_(in_place<T>(target, plan.element)),
@@ -359,7 +375,7 @@ template <class T> class Winograd {
         }
     }
 
-    std::vector<Cells> run(Poll poll) {
+    void run(const std::function<void(const std::vector<Cells> &)> &again, Poll poll) {
         std::vector<std::atomic<bool>> suspect(static_cast<std::size_t>(tiles_));
         suspect_ = suspect.data();
         if (alone_)
@@ -368,17 +384,21 @@ template <class T> class Winograd {
                 [&](Index task) {
                     Buffer<T> points(planes_ * points_ * point_);
                     const Round round = round_from(task * round_, points.get());
+                    for (Index row = 0; row < round.rows(); ++row)
+                        copy_row(round, row);
                     for (Index tile = 0; tile < round.count; ++tile)
                         for (Index plane = 0; plane < planes_; ++plane)
                             transform(round, tile, plane);
                     for (Index matrix = 0; matrix < matrices(); ++matrix)
                         multiply(round, {0, round.count}, matrix);
                 },
-                poll);
+                poll, most_threads_);
         else {
             Buffer<T> points(planes_ * points_ * point_);
             for (Index first = 0; first < tiles_; first += round_) {
                 const Round round = round_from(first, points.get());
+                if (!here_)
+                    parallel_for(round.rows(), [&](Index row) { copy_row(round, row); }, poll);
                 parallel_for(
                     round.count * planes_,
                     [&](Index task) { transform(round, task % round.count, task / round.count); }, poll);
@@ -390,14 +410,18 @@ template <class T> class Winograd {
                         multiply(round, {block * round.count / blocks, (block + 1) * round.count / blocks},
                                  task / blocks);
                     },
-                    poll);
+                    poll, most_threads_);
             }
         }
         std::vector<Cells> cells;
-        for (Index tile = 0; tile < tiles_; ++tile)
+        for (Index tile = 0; tile < tiles_; ++tile) {
             if (suspect[static_cast<std::size_t>(tile)])
                 list(tile, cells);
-        return cells;
+            if (!cells.empty() && (cells.size() >= kMostListed || tile == tiles_ - 1)) {
+                again(cells);
+                cells.clear();
+            }
+        }
     }
 
   private:
@@ -409,21 +433,80 @@ template <class T> class Winograd {
         return channels;
     }
 
-    /// Tiles whose points exist at a time.
+    /// Tiles whose points exist at a time, and where the cells of the source are that each row of them reads: one after
+    /// the other in a copy, or all where they are.
     struct Round {
         Index first, count;
         T *points;
+        std::vector<Window<T>> windows;
+        std::optional<Buffer<T>> copy;
+
+        Index rows() const { return copy ? static_cast<Index>(windows.size()) : 0; }
     };
-    Round round_from(Index first, T *points) const { return {first, std::min(round_, tiles_ - first), points}; }
+
+    Round round_from(Index first, T *points) const {
+        Round round{first, std::min(round_, tiles_ - first), points, {}, {}};
+        if (here_) {
+            round.windows.push_back(window<T>(source_));
+            return round;
+        }
+        const Index rows = row_of(first + round.count - 1) - row_of(first) + 1;
+        Index size = 0;
+        for (Index row = 0; row < rows; ++row)
+            size += cells_of(read_by(round, row));
+        T *to = round.copy.emplace(size).get();
+        for (Index row = 0; row < rows; ++row) {
+            const Box box = read_by(round, row);
+            round.windows.push_back(window(to, box));
+            to += cells_of(box);
+        }
+        return round;
+    }
+
+    /// Rows of tiles, counted through all images.
+    Index row_of(Index tile) const { return tile / lines_.width.tiles(); }
+
+    /// What the round's tiles of one row read of the source.
+    Box read_by(const Round &round, Index row) const {
+        const Index across = lines_.width.tiles(), begin = (row_of(round.first) + row) * across;
+        const Index first = std::max(round.first, begin), last = std::min(round.first + round.count, begin + across);
+        const Place at = place(first);
+        return {{{at.image, at.image + 1},
+                 {at.depth, at.depth + 1},
+                 lines_.height.source_cells(at.height, 1),
+                 lines_.width.source_cells(at.width, last - first),
+                 {0, source_.shape[4]}}};
+    }
+
+    void copy_row(const Round &round, Index row) const {
+        load(plan_.element, plan_.isa, source_, read_by(round, row), round.windows[static_cast<std::size_t>(row)]);
+    }
 
     /// Chooses how many tiles are worked on at a time: by each thread for itself, with all of the filter, or by all
     /// threads for all, each with its part of the filter. What is read from beyond the second-level cache decides.
     /// Nothing here changes a bit of the result.
     void cut() {
         const Index tile = planes_ * points_ * row_ * Index{sizeof(T)};
-        const Index own =
-            std::min(std::clamp(kOwnBytes / tile, kFewestTiles, kMostTiles), ceil_div(tiles_, kEnoughTasks));
-        const Index all = std::max(kSharedBytes / tile, kTiles);
+        // The workspace: a tile's points and, if it is not read in place, source; its sums at all points; padding.
+        Index columns = 0;
+        for (const Part &part : filter_.parts())
+            columns = std::max(columns, part.most_columns);
+        const Index copied = here_ ? 0
+                                   : lines_.height.most_source_cells() * lines_.width.most_source_cells() *
+                                         source_.shape[4] * Index{sizeof(T)};
+        const Index sums = points_ * columns * Index{sizeof(T)};
+        const Index padding = (planes_ + 1) * points_ * kPointPadding * Index{sizeof(T)};
+        const Workspace &workspace = plan_.workspace;
+        workspace.admit(tiles_ + tile + copied + sums + padding);
+        // For points and sums each; as much again is left to allocators, which were seen to waste 40 %.
+        const Index quarter = std::max<Index>(0, workspace.bytes - tiles_) / 4, share = quarter / threads();
+        const auto most = [&](Index bytes, Index each) {
+            return std::max<Index>(1, (Memory::within(bytes) - padding) / each);
+        };
+
+        const Index own = std::min({std::clamp(kOwnBytes / tile, kFewestTiles, kMostTiles),
+                                    ceil_div(tiles_, kEnoughTasks), most(share, tile + copied), most(share, sums)});
+        const Index all = std::min(std::max(kSharedBytes / tile, kTiles), most(quarter, tile + copied));
         const auto rounds = [&](Index count) { return ceil_div(tiles_, count); };
         const auto bytes = [](Index count, Index size) {
             return static_cast<double>(count) * static_cast<double>(size);
@@ -434,8 +517,10 @@ template <class T> class Winograd {
             filter * static_cast<double>(rounds(all)) + bytes(tiles_, tile) * static_cast<double>(1 + matrices());
         alone_ = own >= kFewestTiles && alone < together;
         round_ = ceil_div(tiles_, rounds(alone_ ? own : all));
-        block_ = std::clamp(round_ / ceil_div(kEnoughTasks, matrices()), kFewestTiles, kTiles);
+        block_ =
+            std::min(std::clamp(round_ / ceil_div(kEnoughTasks, matrices()), kFewestTiles, kTiles), most(share, sums));
         point_ = round_ * row_ + kPointPadding;
+        most_threads_ = workspace.threads(padding + std::min(block_, round_) * sums, 3 * quarter);
     }
 
     /// Parts of the filter of all groups.
@@ -453,8 +538,9 @@ template <class T> class Winograd {
 
     /// Makes the points of one plane of the source in the round's tile.
     void transform(const Round &round, Index tile, Index plane) const {
-        const Rows<const T> &rows = source_.rows();
         const Place at = place(round.first + tile);
+        const Index row = round.copy ? row_of(round.first + tile) - row_of(round.first) : 0;
+        const Window<T> &source = round.windows[static_cast<std::size_t>(row)];
         const Index height = lines_.height.form().points, width = lines_.width.form().points;
         const T *in[kMostPoints * kMostPoints];
         T *out[kMostPoints * kMostPoints];
@@ -464,9 +550,7 @@ template <class T> class Winograd {
                 const Index w = lines_.width.source_cell(plane % lines_.width.streams(), at.width, j);
                 const bool exists =
                     h >= 0 && h < lines_.height.source_length() && w >= 0 && w < lines_.width.source_length();
-                in[i * width + j] = exists ? rows.data + at.image * rows.stride[0] + at.depth * rows.stride[1] +
-                                                 h * rows.stride[2] + w * rows.stride[3]
-                                           : zeros_.data();
+                in[i * width + j] = exists ? source.at({at.image, at.depth, h, w, 0}) : zeros_.data();
                 out[i * width + j] = round.points + (plane * points_ + i * width + j) * point_ + tile * row_;
             }
         }
@@ -576,10 +660,10 @@ template <class T> class Winograd {
     }
 
     const Plan &plan_;
-    const View &target_;
+    const View &source_, &target_;
     const PackedPoints<T> &filter_;
     const Epilogue<T> &epilogue_;
-    const Readable<T> source_;
+    const bool here_; // whether the source is read where it is
     const Lines lines_;
     const Channels channels_;
     const Index points_, planes_, tiles_, row_;
@@ -590,22 +674,23 @@ template <class T> class Winograd {
     std::vector<std::vector<Segment>> segments_; // by point: the planes of the source that have products
     bool alone_;                                 // whether each thread makes points for itself
     Index round_, block_;                        // tiles of a round, and of one product
-    Index point_;                                // from the round's tiles at one point to those at the next
+    Index most_threads_;
+    Index point_; // from the round's tiles at one point to those at the next
     std::atomic<bool> *suspect_ = nullptr;
 };
 
 } // namespace
 
 template <class T>
-std::vector<Cells> winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter,
-                            const Epilogue<T> &epilogue, const View &target, Poll poll) {
-    return Winograd<T>(plan, source, filter, epilogue, target, poll).run(poll);
+void winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
+              const View &target, const std::function<void(const std::vector<Cells> &)> &again, Poll poll) {
+    Winograd<T>(plan, source, filter, epilogue, target).run(again, poll);
 }
 
 #define INSTANTIATE(T)                                                                                                 \
     template class PackedPoints<T>;                                                                                    \
-    template std::vector<Cells> winograd(const Plan &, const View &, const PackedPoints<T> &, const Epilogue<T> &,     \
-                                         const View &, Poll);
+    template void winograd(const Plan &, const View &, const PackedPoints<T> &, const Epilogue<T> &, const View &,     \
+                           const std::function<void(const std::vector<Cells> &)> &, Poll);
 INSTANTIATE(float)
 INSTANTIATE(double)
 #undef INSTANTIATE

@@ -2,6 +2,7 @@
 // The transposed convolution and its input gradient by Winograd's algorithm on the phases of the stride.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <vector>
 
@@ -57,10 +58,11 @@ template <class T> class PackedPoints {
     bool finite_ = true;
 };
 
-/// Computes the result, and returns which cells of it are to be computed anew in another way: those of tiles in which
-/// something is not finite, where NaN and Inf may have spread beyond the definition's own terms.
+/// Computes the result, and calls `again` with those cells of it, some at a time, that are to be computed anew in
+/// another way: the cells of tiles in which something is not finite, where NaN and Inf may have spread beyond the
+/// definition's own terms.
 template <class T>
-std::vector<Cells> winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter,
-                            const Epilogue<T> &epilogue, const View &target, Poll poll);
+void winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
+              const View &target, const std::function<void(const std::vector<Cells> &)> &again, Poll poll);
 
 } // namespace backstride

@@ -565,6 +565,25 @@ def groups(value: Any, shape: Ints) -> int:
     return count
 
 
+def workspace_bytes(value: Any) -> int | None:
+    """A plan's bound on the memory of a call."""
+    if value is None:
+        return None
+    count = integer("workspace_bytes", value)
+    if not 0 <= count < LENGTHS_BELOW:
+        raise ValueError(f"`workspace_bytes` must be None or from 0 to below 2**63; got workspace_bytes={shown(value)}")
+    return count
+
+
+def check_in_place(name: str, array: np.ndarray, workspace: int) -> None:
+    """Refuses an array that has to be copied as a whole, which no bound on the workspace is meant for."""
+    if not (array.dtype.isnative and array.flags.aligned):
+        raise ValueError(
+            f"`{name}` must be aligned and of native byte order, since with workspace_bytes={workspace} no copy is "
+            f"made of it; np.array(x, x.dtype.newbyteorder('=')) is one"
+        )
+
+
 def channel_bias(value: Any, filters: np.ndarray, groups: int) -> np.ndarray | None:
     """A copy of a plan's bias."""
     if value is None:

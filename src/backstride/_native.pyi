@@ -26,6 +26,8 @@ class Plan:
         packed: bool = False,
         algorithm: str = "",
         kernel: str = "",
+        workspace: int = ...,
+        binding: bool = False,
     ) -> None: ...
     def run(self, first: NDArray[np.generic], second: NDArray[np.generic], result: NDArray[np.generic]) -> None: ...
     @property

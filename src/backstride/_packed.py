@@ -32,6 +32,7 @@ def plan(
     activation: Any = None,
     precision: str | None = None,
     algorithm: str | None = None,
+    workspace_bytes: Any = None,
 ) -> Plan:
     """A transposed convolution with its filter, packed once and called many times: `p(x)`.
 
@@ -62,7 +63,12 @@ def plan(
         precision: a mode of `backstride.precision`, in which the plan computes from then on; None is the one that holds
             now.
         algorithm: None for the fastest by the cost model (see `Plan.explain`), or, for experiments, 'tiles', 'lanes',
-            'scatter', 'merged', 'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are computed by tiles.
+            'scatter', 'merged', 'winograd3', 'winograd4' or 'winograd6'. What it can't compute is computed by tiles.
+        workspace_bytes: how much memory a call may take at most besides `filters` as they are packed, its input and its
+            result, and some ten KB for lists of blocks. Blocks get smaller, and fewer threads compute, where they would
+            take more; an algorithm that would take more in any case is not taken. None: calls take at most 64 MB, those
+            of streams 4 MB, but for an input that is copied as a whole: one that is not aligned or not of native byte
+            order, or, of a dilated layer, of 16 bits or with channels that are no neighbours.
         activation: None or one of 'relu', 'leaky_relu', 'elu', 'gelu', 'sigmoid', 'tanh' and 'snake', which is
             `x + sin(alpha * x)**2 / alpha`; or a pair of name and alpha for 'leaky_relu' (0.2 if it is not given),
             'elu' (1) and 'snake' (1). Integers take 'relu' alone.
@@ -93,6 +99,7 @@ def plan(
             not isinstance(padding, str),
             mode,
             "" if algorithm is None else _precision.algorithm(algorithm, mode),
+            _arguments.workspace_bytes(workspace_bytes),
         ),
         _arguments.channel_bias(bias, filters, groups),
         _arguments.activation(activation, filters.dtype),
@@ -130,7 +137,8 @@ class Plan:
                 strided, but must be aligned and not that of `x`.
 
         Raises:
-            ValueError: a shape or a length is not legal, or `out` cannot be written to.
+            ValueError: a shape or a length is not legal, `out` cannot be written to, or the plan's `workspace_bytes`
+                are too few.
             TypeError: an argument is of the wrong type or dtype, or traced by autograd.
             MemoryError: the result would not fit into this machine's memory.
         """
@@ -148,7 +156,7 @@ class Plan:
         if sized is None or self._packed is None:
             self._fill(out)
         else:
-            backend.run(self._packed, sized, x, out)
+            self._compute(self._packed, sized, x, out)
         return out
 
     def stream(self) -> Stream:
@@ -175,7 +183,12 @@ class Plan:
         if self._packed is None or not x.size:
             self._fill(out)
         elif out.size:
-            backend.run(self._packed, self._part(x.shape, out.shape, pad), x, out)
+            self._compute(self._packed, self._part(x.shape, out.shape, pad), x, out)
+
+    def _compute(self, packed: _native.Packed, sized: _native.Plan, x: np.ndarray, out: np.ndarray) -> None:
+        if self._sizes.workspace is not None:
+            _arguments.check_in_place("x", x, self._sizes.workspace)
+        backend.run(packed, sized, x, out)
 
     def _fill(self, out: np.ndarray) -> None:
         """Gives all cells the value of those that no tap reaches, where no tap or no input exists."""
@@ -208,6 +221,8 @@ class Plan:
         given.append(f"precision={sizes.precision!r}")
         if sizes.algorithm:
             given.append(f"algorithm={sizes.algorithm!r}")
+        if sizes.workspace is not None:
+            given.append(f"workspace_bytes={sizes.workspace}")
         if self._packed is None:
             return f"<Plan {' '.join(given)}: nothing to compute>"
         large = sizes.square(_IMAGES, _LENGTH)
@@ -266,6 +281,7 @@ class _Sizes(NamedTuple):
     shortest: bool
     precision: str
     algorithm: str
+    workspace: int | None
 
     def smallest(self) -> _native.Plan:
         """The core's plan for one pixel, which is packed for."""
@@ -277,7 +293,9 @@ class _Sizes(NamedTuple):
         lengths = (length,) * len(kernel)
         outputs = [max(chosen, 1) for chosen in self._chosen(lengths)]
         first = self.window.channels_first
-        return self.sized(self._layer().resolve(batch, in_channels, out_channels * self.groups, lengths, outputs, first))
+        return self.sized(
+            self._layer().resolve(batch, in_channels, out_channels * self.groups, lengths, outputs, first)
+        )
 
     def resolve(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None) -> _Resolved:
         """The result's shape, and the core's plan for it unless it is empty or nothing reaches it."""
@@ -295,10 +313,18 @@ class _Sizes(NamedTuple):
             return _Resolved(whole, None)
         return _Resolved(whole, self.sized(geometry))
 
-    def sized(self, geometry: Geometry) -> _native.Plan:
-        """The core's plan at these sizes."""
-        element = backend.element(self.dtype)
-        return _plan.plan("output", geometry, element, self.precision, packed=True, algorithm=self.algorithm)
+    def sized(self, geometry: Geometry, workspace: int = _plan.WORKSPACE) -> _native.Plan:
+        """The core's plan at these sizes, with the plan's own workspace, or one that is not binding."""
+        return _plan.plan(
+            "output",
+            geometry,
+            backend.element(self.dtype),
+            self.precision,
+            packed=True,
+            algorithm=self.algorithm,
+            workspace=workspace if self.workspace is None else self.workspace,
+            binding=self.workspace is not None,
+        )
 
     def _unasked(self, source: Side) -> Side:
         """The result where none is asked."""
@@ -316,7 +342,8 @@ class _Sizes(NamedTuple):
         (stride,), (dilation,), _, first, _ = self.window
         input, output = (each[2 if first else 1] for each in (shape, result))
         axis = Axis(input, kernel, output, stride, dilation, pad)
-        return self.sized(Geometry((axis,), shape[0], in_channels, out_channels * self.groups, self.groups, first))
+        geometry = Geometry((axis,), shape[0], in_channels, out_channels * self.groups, self.groups, first)
+        return self.sized(geometry, _plan.STREAM_WORKSPACE)
 
     def flow(self) -> Flow:
         """The only axis, as its input arrives."""

@@ -8,6 +8,9 @@ import functools
 from backstride import _native
 from backstride._geometry import Geometry, Operand
 
+# Bytes that a call takes besides its arrays and the packed filter, about and at most, and a stream's.
+WORKSPACE, STREAM_WORKSPACE = 64 << 20, 4 << 20
+
 
 @functools.lru_cache(maxsize=1024)
 def plan(
@@ -19,9 +22,12 @@ def plan(
     *,
     algorithm: str = "",
     kernel: str = "",
+    workspace: int = WORKSPACE,
+    binding: bool = False,
 ) -> _native.Plan:
     """How the core computes the derivative by `wrt` at these sizes, with a filter that is packed already or not. An
-    algorithm or a kernel that is named is taken whatever the cost."""
+    algorithm or a kernel that is named is taken whatever the cost. `workspace` is about how many bytes a call may take
+    besides its arrays; if it is `binding`, a call that takes more is refused."""
     return _native.Plan(
         wrt=wrt,
         element=element,
@@ -35,4 +41,6 @@ def plan(
         packed=packed,
         algorithm=algorithm,
         kernel=kernel,
+        workspace=workspace,
+        binding=binding,
     )
