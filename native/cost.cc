@@ -52,7 +52,7 @@ constexpr double kStages = 6000;
 // Elements of a packed filter that a second-level cache holds, and beyond which it comes from memory, half as fast.
 constexpr double kCached = 256 << 10, kNear = 4 << 20;
 // Elements of a filter's points that are made in such caches; more take so many times as long each.
-constexpr double kCachedPoints = 512 << 10, kFarPoints = 2.5;
+constexpr double kCachedPoints = 512 << 10, kFarPoints = 1.6;
 
 double real(Index value) { return static_cast<double>(value); }
 
