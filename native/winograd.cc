@@ -79,8 +79,22 @@ class Line {
         return transposed_ ? (position - shifted(stream)) * axis_.stride + stream - axis_.pad : position;
     }
 
+    /// The source cells that tiles read, and the cells of the result that they have, as far as they exist. The latter
+    /// are all streams of some positions: those that are shifted, if any are, and after them the others.
+    Range source_cells(Range tiles) const {
+        const Index last = source_cell(transposed_ ? 0 : streams() - 1, tiles.last - 1, form().points - 1);
+        return existing({source_cell(0, tiles.first, 0), last + 1}, source_length());
+    }
+    Range target_cells(Range tiles) const {
+        const Index stream = transposed_ && along_.late && full_ < streams() ? full_ : 0;
+        return existing({target_cell(stream, tiles.first, 0), target_cell(stream, tiles.last, 0)}, target_length());
+    }
+
   private:
     Index shifted(Index stream) const { return along_.late && stream >= full_; }
+    static Range existing(Range cells, Index length) {
+        return {std::clamp<Index>(cells.first, 0, length), std::clamp<Index>(cells.last, 0, length)};
+    }
 
     Axis axis_;
     Scheme::Along along_;
@@ -340,12 +354,13 @@ template <class T> class Winograd {
 
   public:
     Winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
-             const View &target, Poll poll)
-        : plan_(plan), target_(target), filter_(filter), epilogue_(epilogue),
-          source_(source, plan.element, plan.isa, poll), lines_(plan, filter.scheme()), channels_(plan),
-          points_(lines_.points()), planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
+             const View &target)
+        : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue),
+          lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()),
+          planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
           tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
-          row_(source.shape[4] + kRowPadding), direct_(in_place<T>(target, plan.element)),
+          row_(source.shape[4] + kRowPadding), readable_(in_place<T>(source, plan.element)),
+          direct_(in_place<T>(target, plan.element)),
           streaming_(direct_ && epilogue.empty() && streamed<T>(target, plan.element, common_channels())),
           zeros_(static_cast<std::size_t>(std::max(source.shape[4], kColumns))),
           functions_(combine_functions<T>(plan.isa)), height_(filter.scheme().axes[0].index),
@@ -364,21 +379,25 @@ template <class T> class Winograd {
         suspect_ = suspect.data();
         if (alone_)
             parallel_for(
-                ceil_div(tiles_, round_),
+                rounds(),
                 [&](Index task) {
-                    Buffer<T> points(planes_ * points_ * point_);
-                    const Round round = round_from(task * round_, points.get());
+                    const Buffer<T> points(planes_ * points_ * point_);
+                    const Round round = round_at(task, points.get());
+                    read(round, round.read);
                     for (Index tile = 0; tile < round.count; ++tile)
                         for (Index plane = 0; plane < planes_; ++plane)
                             transform(round, tile, plane);
                     for (Index matrix = 0; matrix < matrices(); ++matrix)
                         multiply(round, {0, round.count}, matrix);
+                    write(round, round.written);
                 },
                 poll);
         else {
-            Buffer<T> points(planes_ * points_ * point_);
-            for (Index first = 0; first < tiles_; first += round_) {
-                const Round round = round_from(first, points.get());
+            const Buffer<T> points(planes_ * points_ * point_);
+            for (Index n = 0; n < rounds(); ++n) {
+                const Round round = round_at(n, points.get());
+                if (!readable_)
+                    in_pieces(round.read, [&](const Box &box) { read(round, box); }, poll);
                 parallel_for(
                     round.count * planes_,
                     [&](Index task) { transform(round, task % round.count, task / round.count); }, poll);
@@ -391,6 +410,8 @@ template <class T> class Winograd {
                                  task / blocks);
                     },
                     poll);
+                if (!direct_)
+                    in_pieces(round.written, [&](const Box &box) { write(round, box); }, poll);
             }
         }
         std::vector<Cells> cells;
@@ -409,12 +430,69 @@ template <class T> class Winograd {
         return channels;
     }
 
-    /// Tiles whose points exist at a time.
+    /// Tiles whose points exist at a time, and what they read and write of the source and the result: windows on these,
+    /// or on copies of the boxes.
     struct Round {
         Index first, count;
         T *points;
+        Box read, written;
+        std::optional<Buffer<T>> source_copy, target_copy;
+        Window<T> source, target;
     };
-    Round round_from(Index first, T *points) const { return {first, std::min(round_, tiles_ - first), points}; }
+
+    Index rounds() const { return tiles_ / span_ * ceil_div(span_, round_); }
+
+    Round round_at(Index n, T *points) const {
+        const Index in_span = ceil_div(span_, round_), first = n % in_span * round_;
+        Round round{n / in_span * span_ + first, std::min(round_, span_ - first), points, {}, {}, {}, {}, {}, {}};
+        const Place from = place(round.first), to = place(round.first + round.count - 1);
+        const Range images = {from.image, to.image + 1}, depths = {from.depth, to.depth + 1};
+        const Range heights = {from.height, to.height + 1}, widths = {from.width, to.width + 1};
+        round.read = {{images,
+                       depths,
+                       lines_.height.source_cells(heights),
+                       lines_.width.source_cells(widths),
+                       {0, source_.shape[4]}}};
+        round.written = {{images,
+                          depths,
+                          lines_.height.target_cells(heights),
+                          lines_.width.target_cells(widths),
+                          {0, target_.shape[4]}}};
+        const auto open = [](const View &array, bool in_place, const Box &box, std::optional<Buffer<T>> &copy) {
+            return in_place ? window<T>(array) : window(copy.emplace(cells_of(box)).get(), box);
+        };
+        round.source = open(source_, readable_, round.read, round.source_copy);
+        round.target = open(target_, direct_, round.written, round.target_copy);
+        return round;
+    }
+
+    /// Copies a part of what the round reads, and of what it has written, unless that is in place.
+    void read(const Round &round, const Box &box) const {
+        if (!readable_)
+            load(plan_.element, plan_.isa, source_, box, round.source);
+    }
+    void write(const Round &round, const Box &box) const {
+        if (!direct_)
+            store(round.target, box, {1, 1, 1}, plan_.element, plan_.isa, target_);
+    }
+
+    /// Calls `each` with parts of a box, cut along its longest axis but for the channels.
+    template <class Each> static void in_pieces(const Box &box, Each each, Poll poll) {
+        std::size_t along = 0;
+        for (std::size_t i = 1; i < 4; ++i)
+            if (box[i].count() > box[along].count())
+                along = i;
+        const Range all = box[along];
+        const Index pieces = std::min(all.count(), kEnoughTasks);
+        parallel_for(
+            pieces,
+            [&](Index task) {
+                Box piece = box;
+                piece[along] = {all.first + task * all.count() / pieces, all.first + (task + 1) * all.count() / pieces};
+                each(piece);
+            },
+            poll);
+    }
 
     /// Chooses how many tiles are worked on at a time: by each thread for itself, with all of the filter, or by all
     /// threads for all, each with its part of the filter. What is read from beyond the second-level cache decides.
@@ -434,8 +512,25 @@ template <class T> class Winograd {
             filter * static_cast<double>(rounds(all)) + bytes(tiles_, tile) * static_cast<double>(1 + matrices());
         alone_ = own >= kFewestTiles && alone < together;
         round_ = ceil_div(tiles_, rounds(alone_ ? own : all));
+        cut_boxes();
         block_ = std::clamp(round_ / ceil_div(kEnoughTasks, matrices()), kFewestTiles, kTiles);
         point_ = round_ * row_ + kPointPadding;
+    }
+
+    /// Where arrays are copied, makes rounds whole images, or whole rows of tiles of one, or parts of one row.
+    void cut_boxes() {
+        span_ = tiles_;
+        if (readable_ && direct_)
+            return;
+        Index unit = lines_.tiles();
+        span_ = plan_.geometry.axes[0].input > 1 ? plan_.geometry.axes[0].input * unit : tiles_;
+        for (const Index smaller : {lines_.width.tiles(), Index{1}})
+            if (round_ < unit) {
+                span_ = unit;
+                unit = smaller;
+            }
+        const Index units = span_ / unit;
+        round_ = ceil_div(units, ceil_div(units, round_ / unit)) * unit;
     }
 
     /// Parts of the filter of all groups.
@@ -453,7 +548,6 @@ template <class T> class Winograd {
 
     /// Makes the points of one plane of the source in the round's tile.
     void transform(const Round &round, Index tile, Index plane) const {
-        const Rows<const T> &rows = source_.rows();
         const Place at = place(round.first + tile);
         const Index height = lines_.height.form().points, width = lines_.width.form().points;
         const T *in[kMostPoints * kMostPoints];
@@ -464,9 +558,7 @@ template <class T> class Winograd {
                 const Index w = lines_.width.source_cell(plane % lines_.width.streams(), at.width, j);
                 const bool exists =
                     h >= 0 && h < lines_.height.source_length() && w >= 0 && w < lines_.width.source_length();
-                in[i * width + j] = exists ? rows.data + at.image * rows.stride[0] + at.depth * rows.stride[1] +
-                                                 h * rows.stride[2] + w * rows.stride[3]
-                                           : zeros_.data();
+                in[i * width + j] = exists ? round.source.at({at.image, at.depth, h, w, 0}) : zeros_.data();
                 out[i * width + j] = round.points + (plane * points_ + i * width + j) * point_ + tile * row_;
             }
         }
@@ -486,7 +578,7 @@ template <class T> class Winograd {
             multiply_point(round, group, part, point, tiles, sums.get() + point * point_sums);
         for (Index tile = tiles.first; tile < tiles.last; ++tile)
             for (Index n = 0; n < part.streams; ++n)
-                write(round.first + tile, group, part, n, sums.get() + (tile - tiles.first) * columns, point_sums);
+                write(round, tile, group, part, n, sums.get() + (tile - tiles.first) * columns, point_sums);
     }
 
     void multiply_point(const Round &round, Index group, const Part &part, Index index, Range tiles, T *sums) const {
@@ -520,7 +612,8 @@ template <class T> class Winograd {
     }
 
     /// Makes a tile of one stream of the result.
-    void write(Index tile, Index group, const Part &part, Index n, const T *sums, Index sums_point) const {
+    void write(const Round &round, Index tile, Index group, const Part &part, Index n, const T *sums,
+               Index sums_point) const {
         const Index stream = part.first_stream + n;
         const T *in[kMostPoints * kMostPoints];
         for (Index point = 0; point < points_; ++point) {
@@ -529,29 +622,21 @@ template <class T> class Winograd {
         }
         alignas(64) T scratch[kMostPoints * kMostPoints * kColumns];
         T *out[kMostPoints * kMostPoints];
-        Index offset[kMostPoints * kMostPoints];
-        bool exists[kMostPoints * kMostPoints];
-        const Place at = place(tile);
-        const Index *stride = target_.stride;
+        const Place at = place(round.first + tile);
         const Index channel = group * channels_.columns + part.first_channel;
         const Index width = lines_.width.form().cells(), cells = lines_.height.form().cells() * width;
         for (Index i = 0; i < cells; ++i) {
             const Index h = lines_.height.target_cell(stream / lines_.width.streams(), at.height, i / width);
             const Index w = lines_.width.target_cell(stream % lines_.width.streams(), at.width, i % width);
-            exists[i] = h >= 0 && h < lines_.height.target_length() && w >= 0 && w < lines_.width.target_length();
-            offset[i] =
-                at.image * stride[0] + at.depth * stride[1] + h * stride[2] + w * stride[3] + channel * stride[4];
-            out[i] = exists[i] && direct_ ? static_cast<T *>(target_.data) + offset[i] : scratch + i * kColumns;
+            const bool exists =
+                h >= 0 && h < lines_.height.target_length() && w >= 0 && w < lines_.width.target_length();
+            out[i] = exists ? round.target.at({at.image, at.depth, h, w, channel}) : scratch + i * kColumns;
         }
         if (!functions_.target[height_][width_]({in, out, part.channels, streaming_}))
-            suspect_[tile] = true;
+            suspect_[round.first + tile] = true;
         for (Index i = 0; i < cells; ++i)
-            if (exists[i]) {
+            if (out[i] != scratch + i * kColumns)
                 epilogue_.on_columns(out[i], part.channels, 1, part.channels, channel);
-                if (!direct_)
-                    store(out[i], part.channels, 1, part.channels, plan_.element, plan_.isa,
-                          {backstride::at(target_, plan_.element, offset[i]), 0, stride[4]});
-            }
     }
 
     /// Lists the cells of a tile.
@@ -576,20 +661,20 @@ template <class T> class Winograd {
     }
 
     const Plan &plan_;
-    const View &target_;
+    const View &source_, &target_;
     const PackedPoints<T> &filter_;
     const Epilogue<T> &epilogue_;
-    const Readable<T> source_;
     const Lines lines_;
     const Channels channels_;
     const Index points_, planes_, tiles_, row_;
-    const bool direct_, streaming_;
+    const bool readable_, direct_, streaming_; // whether the source and the result are in place
     const std::vector<T> zeros_;
     const CombineFunctions<T> &functions_;
     const int height_, width_;                   // forms
     std::vector<std::vector<Segment>> segments_; // by point: the planes of the source that have products
     bool alone_;                                 // whether each thread makes points for itself
     Index round_, block_;                        // tiles of a round, and of one product
+    Index span_;                                 // tiles that rounds divide
     Index point_;                                // from the round's tiles at one point to those at the next
     std::atomic<bool> *suspect_ = nullptr;
 };
@@ -599,7 +684,7 @@ template <class T> class Winograd {
 template <class T>
 std::vector<Cells> winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter,
                             const Epilogue<T> &epilogue, const View &target, Poll poll) {
-    return Winograd<T>(plan, source, filter, epilogue, target, poll).run(poll);
+    return Winograd<T>(plan, source, filter, epilogue, target).run(poll);
 }
 
 #define INSTANTIATE(T)                                                                                                 \
