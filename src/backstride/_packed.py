@@ -62,7 +62,8 @@ def plan(
         precision: a mode of `backstride.precision`, in which the plan computes from then on; None is the one that holds
             now.
         algorithm: None for the fastest by the cost model (see `Plan.explain`), or, for experiments, 'tiles', 'lanes',
-            'scatter', 'merged', 'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are computed by tiles.
+            'scatter', 'merged', 'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are computed by
+            tiles.
         activation: None or one of 'relu', 'leaky_relu', 'elu', 'gelu', 'sigmoid', 'tanh' and 'snake', which is
             `x + sin(alpha * x)**2 / alpha`; or a pair of name and alpha for 'leaky_relu' (0.2 if it is not given),
             'elu' (1) and 'snake' (1). Integers take 'relu' alone.
@@ -276,8 +277,8 @@ class _Sizes(NamedTuple):
         *kernel, out_channels, in_channels = self.filters.value.shape
         lengths = (length,) * len(kernel)
         outputs = [max(chosen, 1) for chosen in self._chosen(lengths)]
-        first = self.window.channels_first
-        return self.sized(self._layer().resolve(batch, in_channels, out_channels * self.groups, lengths, outputs, first))
+        first, channels = self.window.channels_first, out_channels * self.groups
+        return self.sized(self._layer().resolve(batch, in_channels, channels, lengths, outputs, first))
 
     def resolve(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None) -> _Resolved:
         """The result's shape, and the core's plan for it unless it is empty or nothing reaches it."""
