@@ -75,28 +75,34 @@ class Line {
         return transposed_ ? position - form().taps + 1 : position * axis_.stride + stream - axis_.pad;
     }
 
-    /// The source cells that some tiles read.
-    Range source_cells(Index tile, Index tiles) const {
-        const Index last = transposed_ ? 0 : streams() - 1;
-        const Index first_cell = source_cell(0, tile, 0);
-        const Index last_cell = source_cell(last, tile + tiles - 1, form().points - 1);
-        const Index first = std::clamp<Index>(first_cell, 0, source_length());
-        return {first, std::clamp<Index>(last_cell + 1, first, source_length())};
-    }
-
-    /// How many source cells one tile reads, at most.
-    Index most_source_cells() const {
-        return transposed_ ? form().points : (form().points - 1) * axis_.stride + streams();
-    }
-
     /// The n-th cell of a tile of the result; it may not exist.
     Index target_cell(Index stream, Index tile, Index n) const {
         const Index position = positions_.first + tile * form().cells() + n;
         return transposed_ ? (position - shifted(stream)) * axis_.stride + stream - axis_.pad : position;
     }
 
+    /// The source cells that tiles read, and the cells of the result that they have, as far as they exist. The latter
+    /// are all streams of some positions: those that are shifted, if any are, and after them the others.
+    Range source_cells(Range tiles) const {
+        const Index last = source_cell(transposed_ ? 0 : streams() - 1, tiles.last - 1, form().points - 1);
+        return existing({source_cell(0, tiles.first, 0), last + 1}, source_length());
+    }
+    Range target_cells(Range tiles) const {
+        const Index stream = transposed_ && along_.late && full_ < streams() ? full_ : 0;
+        return existing({target_cell(stream, tiles.first, 0), target_cell(stream, tiles.last, 0)}, target_length());
+    }
+
+    /// How many cells of the source one tile reads at most, and how many of the result it makes.
+    Index most_source_cells() const {
+        return transposed_ ? form().points : (form().points - 1) * axis_.stride + streams();
+    }
+    Index most_target_cells() const { return transposed_ ? (form().cells() + 1) * axis_.stride : form().cells(); }
+
   private:
     Index shifted(Index stream) const { return along_.late && stream >= full_; }
+    static Range existing(Range cells, Index length) {
+        return {std::clamp<Index>(cells.first, 0, length), std::clamp<Index>(cells.last, 0, length)};
+    }
 
     Axis axis_;
     Scheme::Along along_;
@@ -358,10 +364,11 @@ template <class T> class Winograd {
     Winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
              const View &target)
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue),
-          here_(in_place<T>(source, plan.element)), lines_(plan, filter.scheme()), channels_(plan),
-          points_(lines_.points()), planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
+          lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()),
+          planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
           tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
-          row_(source.shape[4] + kRowPadding), direct_(in_place<T>(target, plan.element)),
+          row_(source.shape[4] + kRowPadding), readable_(in_place<T>(source, plan.element)),
+          direct_(in_place<T>(target, plan.element)),
           streaming_(direct_ && epilogue.empty() && streamed<T>(target, plan.element, common_channels())),
           zeros_(static_cast<std::size_t>(std::max(source.shape[4], kColumns))),
           functions_(combine_functions<T>(plan.isa)), height_(filter.scheme().axes[0].index),
@@ -380,25 +387,25 @@ template <class T> class Winograd {
         suspect_ = suspect.data();
         if (alone_)
             parallel_for(
-                ceil_div(tiles_, round_),
+                rounds(),
                 [&](Index task) {
-                    Buffer<T> points(planes_ * points_ * point_);
-                    const Round round = round_from(task * round_, points.get());
-                    for (Index row = 0; row < round.rows(); ++row)
-                        copy_row(round, row);
+                    const Buffer<T> points(planes_ * points_ * point_);
+                    const Round round = round_at(task, points.get());
+                    read(round, round.read);
                     for (Index tile = 0; tile < round.count; ++tile)
                         for (Index plane = 0; plane < planes_; ++plane)
                             transform(round, tile, plane);
                     for (Index matrix = 0; matrix < matrices(); ++matrix)
                         multiply(round, {0, round.count}, matrix);
+                    write(round, round.written);
                 },
                 poll, most_threads_);
         else {
-            Buffer<T> points(planes_ * points_ * point_);
-            for (Index first = 0; first < tiles_; first += round_) {
-                const Round round = round_from(first, points.get());
-                if (!here_)
-                    parallel_for(round.rows(), [&](Index row) { copy_row(round, row); }, poll);
+            const Buffer<T> points(planes_ * points_ * point_);
+            for (Index n = 0; n < rounds(); ++n) {
+                const Round round = round_at(n, points.get());
+                if (!readable_)
+                    in_pieces(round.read, [&](const Box &box) { read(round, box); }, poll);
                 parallel_for(
                     round.count * planes_,
                     [&](Index task) { transform(round, task % round.count, task / round.count); }, poll);
@@ -411,6 +418,8 @@ template <class T> class Winograd {
                                  task / blocks);
                     },
                     poll, most_threads_);
+                if (!direct_)
+                    in_pieces(round.written, [&](const Box &box) { write(round, box); }, poll);
             }
         }
         std::vector<Cells> cells;
@@ -433,53 +442,68 @@ template <class T> class Winograd {
         return channels;
     }
 
-    /// Tiles whose points exist at a time, and where the cells of the source are that each row of them reads: one after
-    /// the other in a copy, or all where they are.
+    /// Tiles whose points exist at a time, and what they read and write of the source and the result: windows on these,
+    /// or on copies of the boxes.
     struct Round {
         Index first, count;
         T *points;
-        std::vector<Window<T>> windows;
-        std::optional<Buffer<T>> copy;
-
-        Index rows() const { return copy ? static_cast<Index>(windows.size()) : 0; }
+        Box read, written;
+        std::optional<Buffer<T>> source_copy, target_copy;
+        Window<T> source, target;
     };
 
-    Round round_from(Index first, T *points) const {
-        Round round{first, std::min(round_, tiles_ - first), points, {}, {}};
-        if (here_) {
-            round.windows.push_back(window<T>(source_));
-            return round;
-        }
-        const Index rows = row_of(first + round.count - 1) - row_of(first) + 1;
-        Index size = 0;
-        for (Index row = 0; row < rows; ++row)
-            size += cells_of(read_by(round, row));
-        T *to = round.copy.emplace(size).get();
-        for (Index row = 0; row < rows; ++row) {
-            const Box box = read_by(round, row);
-            round.windows.push_back(window(to, box));
-            to += cells_of(box);
-        }
+    Index rounds() const { return tiles_ / span_ * ceil_div(span_, round_); }
+
+    Round round_at(Index n, T *points) const {
+        const Index in_span = ceil_div(span_, round_), first = n % in_span * round_;
+        Round round{n / in_span * span_ + first, std::min(round_, span_ - first), points, {}, {}, {}, {}, {}, {}};
+        const Place from = place(round.first), to = place(round.first + round.count - 1);
+        const Range images = {from.image, to.image + 1}, depths = {from.depth, to.depth + 1};
+        const Range heights = {from.height, to.height + 1}, widths = {from.width, to.width + 1};
+        round.read = {{images,
+                       depths,
+                       lines_.height.source_cells(heights),
+                       lines_.width.source_cells(widths),
+                       {0, source_.shape[4]}}};
+        round.written = {{images,
+                          depths,
+                          lines_.height.target_cells(heights),
+                          lines_.width.target_cells(widths),
+                          {0, target_.shape[4]}}};
+        const auto open = [](const View &array, bool in_place, const Box &box, std::optional<Buffer<T>> &copy) {
+            return in_place ? window<T>(array) : window(copy.emplace(cells_of(box)).get(), box);
+        };
+        round.source = open(source_, readable_, round.read, round.source_copy);
+        round.target = open(target_, direct_, round.written, round.target_copy);
         return round;
     }
 
-    /// Rows of tiles, counted through all images.
-    Index row_of(Index tile) const { return tile / lines_.width.tiles(); }
-
-    /// What the round's tiles of one row read of the source.
-    Box read_by(const Round &round, Index row) const {
-        const Index across = lines_.width.tiles(), begin = (row_of(round.first) + row) * across;
-        const Index first = std::max(round.first, begin), last = std::min(round.first + round.count, begin + across);
-        const Place at = place(first);
-        return {{{at.image, at.image + 1},
-                 {at.depth, at.depth + 1},
-                 lines_.height.source_cells(at.height, 1),
-                 lines_.width.source_cells(at.width, last - first),
-                 {0, source_.shape[4]}}};
+    /// Copies a part of what the round reads, and of what it has written, unless that is in place.
+    void read(const Round &round, const Box &box) const {
+        if (!readable_)
+            load(plan_.element, plan_.isa, source_, box, round.source);
+    }
+    void write(const Round &round, const Box &box) const {
+        if (!direct_)
+            store(round.target, box, {1, 1, 1}, plan_.element, plan_.isa, target_);
     }
 
-    void copy_row(const Round &round, Index row) const {
-        load(plan_.element, plan_.isa, source_, read_by(round, row), round.windows[static_cast<std::size_t>(row)]);
+    /// Calls `each` with parts of a box, cut along its longest axis but for the channels.
+    template <class Each> static void in_pieces(const Box &box, Each each, Poll poll) {
+        std::size_t along = 0;
+        for (std::size_t i = 1; i < 4; ++i)
+            if (box[i].count() > box[along].count())
+                along = i;
+        const Range all = box[along];
+        const Index pieces = std::min(all.count(), kEnoughTasks);
+        parallel_for(
+            pieces,
+            [&](Index task) {
+                Box piece = box;
+                piece[along] = {all.first + task * all.count() / pieces, all.first + (task + 1) * all.count() / pieces};
+                each(piece);
+            },
+            poll);
     }
 
     /// Chooses how many tiles are worked on at a time: by each thread for itself, with all of the filter, or by all
@@ -487,21 +511,21 @@ template <class T> class Winograd {
     /// Nothing here changes a bit of the result.
     void cut() {
         const Index tile = planes_ * points_ * row_ * Index{sizeof(T)};
-        // The workspace: a tile's points and, if it is not read in place, source; its sums at all points; padding.
+        // The workspace: a tile's points with copies of what it reads and writes, its sums at all points, and padding.
         Index columns = 0;
         for (const Part &part : filter_.parts())
             columns = std::max(columns, part.most_columns);
-        const Index copied = here_ ? 0
-                                   : lines_.height.most_source_cells() * lines_.width.most_source_cells() *
-                                         source_.shape[4] * Index{sizeof(T)};
-        const Index sums = points_ * columns * Index{sizeof(T)};
+        const Line &height = lines_.height, &width = lines_.width;
+        const Index read = readable_ ? 0 : height.most_source_cells() * width.most_source_cells() * source_.shape[4];
+        const Index written = direct_ ? 0 : height.most_target_cells() * width.most_target_cells() * target_.shape[4];
+        const Index copied = (read + written) * Index{sizeof(T)}, sums = points_ * columns * Index{sizeof(T)};
         const Index padding = (planes_ + 1) * points_ * kPointPadding * Index{sizeof(T)};
         const Workspace &workspace = plan_.workspace;
         workspace.admit(tiles_ + tile + copied + sums + padding);
         // For points and sums each; as much again is left to allocators, which were seen to waste 40 %.
         const Index quarter = std::max<Index>(0, workspace.bytes - tiles_) / 4, share = quarter / threads();
-        const auto most = [&](Index bytes, Index each) {
-            return std::max<Index>(1, (Memory::within(bytes) - padding) / each);
+        const auto most = [&](Index room, Index each) {
+            return std::max<Index>(1, (Memory::within(room) - padding) / each);
         };
 
         const Index own = std::min({std::clamp(kOwnBytes / tile, kFewestTiles, kMostTiles),
@@ -517,10 +541,27 @@ template <class T> class Winograd {
             filter * static_cast<double>(rounds(all)) + bytes(tiles_, tile) * static_cast<double>(1 + matrices());
         alone_ = own >= kFewestTiles && alone < together;
         round_ = ceil_div(tiles_, rounds(alone_ ? own : all));
+        cut_boxes();
         block_ =
             std::min(std::clamp(round_ / ceil_div(kEnoughTasks, matrices()), kFewestTiles, kTiles), most(share, sums));
         point_ = round_ * row_ + kPointPadding;
         most_threads_ = workspace.threads(padding + std::min(block_, round_) * sums, 3 * quarter);
+    }
+
+    /// Where arrays are copied, makes rounds whole images, or whole rows of tiles of one, or parts of one row.
+    void cut_boxes() {
+        span_ = tiles_;
+        if (readable_ && direct_)
+            return;
+        Index unit = lines_.tiles();
+        span_ = plan_.geometry.axes[0].input > 1 ? plan_.geometry.axes[0].input * unit : tiles_;
+        for (const Index smaller : {lines_.width.tiles(), Index{1}})
+            if (round_ < unit) {
+                span_ = unit;
+                unit = smaller;
+            }
+        const Index units = span_ / unit;
+        round_ = ceil_div(units, ceil_div(units, round_ / unit)) * unit;
     }
 
     /// Parts of the filter of all groups.
@@ -539,8 +580,6 @@ template <class T> class Winograd {
     /// Makes the points of one plane of the source in the round's tile.
     void transform(const Round &round, Index tile, Index plane) const {
         const Place at = place(round.first + tile);
-        const Index row = round.copy ? row_of(round.first + tile) - row_of(round.first) : 0;
-        const Window<T> &source = round.windows[static_cast<std::size_t>(row)];
         const Index height = lines_.height.form().points, width = lines_.width.form().points;
         const T *in[kMostPoints * kMostPoints];
         T *out[kMostPoints * kMostPoints];
@@ -550,7 +589,7 @@ template <class T> class Winograd {
                 const Index w = lines_.width.source_cell(plane % lines_.width.streams(), at.width, j);
                 const bool exists =
                     h >= 0 && h < lines_.height.source_length() && w >= 0 && w < lines_.width.source_length();
-                in[i * width + j] = exists ? source.at({at.image, at.depth, h, w, 0}) : zeros_.data();
+                in[i * width + j] = exists ? round.source.at({at.image, at.depth, h, w, 0}) : zeros_.data();
                 out[i * width + j] = round.points + (plane * points_ + i * width + j) * point_ + tile * row_;
             }
         }
@@ -570,7 +609,7 @@ template <class T> class Winograd {
             multiply_point(round, group, part, point, tiles, sums.get() + point * point_sums);
         for (Index tile = tiles.first; tile < tiles.last; ++tile)
             for (Index n = 0; n < part.streams; ++n)
-                write(round.first + tile, group, part, n, sums.get() + (tile - tiles.first) * columns, point_sums);
+                write(round, tile, group, part, n, sums.get() + (tile - tiles.first) * columns, point_sums);
     }
 
     void multiply_point(const Round &round, Index group, const Part &part, Index index, Range tiles, T *sums) const {
@@ -604,7 +643,8 @@ template <class T> class Winograd {
     }
 
     /// Makes a tile of one stream of the result.
-    void write(Index tile, Index group, const Part &part, Index n, const T *sums, Index sums_point) const {
+    void write(const Round &round, Index tile, Index group, const Part &part, Index n, const T *sums,
+               Index sums_point) const {
         const Index stream = part.first_stream + n;
         const T *in[kMostPoints * kMostPoints];
         for (Index point = 0; point < points_; ++point) {
@@ -613,29 +653,21 @@ template <class T> class Winograd {
         }
         alignas(64) T scratch[kMostPoints * kMostPoints * kColumns];
         T *out[kMostPoints * kMostPoints];
-        Index offset[kMostPoints * kMostPoints];
-        bool exists[kMostPoints * kMostPoints];
-        const Place at = place(tile);
-        const Index *stride = target_.stride;
+        const Place at = place(round.first + tile);
         const Index channel = group * channels_.columns + part.first_channel;
         const Index width = lines_.width.form().cells(), cells = lines_.height.form().cells() * width;
         for (Index i = 0; i < cells; ++i) {
             const Index h = lines_.height.target_cell(stream / lines_.width.streams(), at.height, i / width);
             const Index w = lines_.width.target_cell(stream % lines_.width.streams(), at.width, i % width);
-            exists[i] = h >= 0 && h < lines_.height.target_length() && w >= 0 && w < lines_.width.target_length();
-            offset[i] =
-                at.image * stride[0] + at.depth * stride[1] + h * stride[2] + w * stride[3] + channel * stride[4];
-            out[i] = exists[i] && direct_ ? static_cast<T *>(target_.data) + offset[i] : scratch + i * kColumns;
+            const bool exists =
+                h >= 0 && h < lines_.height.target_length() && w >= 0 && w < lines_.width.target_length();
+            out[i] = exists ? round.target.at({at.image, at.depth, h, w, channel}) : scratch + i * kColumns;
         }
         if (!functions_.target[height_][width_]({in, out, part.channels, streaming_}))
-            suspect_[tile] = true;
+            suspect_[round.first + tile] = true;
         for (Index i = 0; i < cells; ++i)
-            if (exists[i]) {
+            if (out[i] != scratch + i * kColumns)
                 epilogue_.on_columns(out[i], part.channels, 1, part.channels, channel);
-                if (!direct_)
-                    store(out[i], part.channels, 1, part.channels, plan_.element, plan_.isa,
-                          {backstride::at(target_, plan_.element, offset[i]), 0, stride[4]});
-            }
     }
 
     /// Lists the cells of a tile.
@@ -663,17 +695,17 @@ template <class T> class Winograd {
     const View &source_, &target_;
     const PackedPoints<T> &filter_;
     const Epilogue<T> &epilogue_;
-    const bool here_; // whether the source is read where it is
     const Lines lines_;
     const Channels channels_;
     const Index points_, planes_, tiles_, row_;
-    const bool direct_, streaming_;
+    const bool readable_, direct_, streaming_; // whether the source and the result are in place
     const std::vector<T> zeros_;
     const CombineFunctions<T> &functions_;
     const int height_, width_;                   // forms
     std::vector<std::vector<Segment>> segments_; // by point: the planes of the source that have products
     bool alone_;                                 // whether each thread makes points for itself
     Index round_, block_;                        // tiles of a round, and of one product
+    Index span_;                                 // tiles that rounds divide
     Index most_threads_;
     Index point_; // from the round's tiles at one point to those at the next
     std::atomic<bool> *suspect_ = nullptr;

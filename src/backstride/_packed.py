@@ -63,7 +63,8 @@ def plan(
         precision: a mode of `backstride.precision`, in which the plan computes from then on; None is the one that holds
             now.
         algorithm: None for the fastest by the cost model (see `Plan.explain`), or, for experiments, 'tiles', 'lanes',
-            'scatter', 'merged', 'winograd3', 'winograd4' or 'winograd6'. What it can't compute is computed by tiles.
+            'scatter', 'merged', 'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are computed by
+            tiles.
         workspace_bytes: how much memory a call may take at most besides `filters` as they are packed, its input and its
             result, and some ten KB for lists of blocks. Blocks get smaller, and fewer threads compute, where they would
             take more; an algorithm that would take more in any case is not taken. None: calls take at most 64 MB, those
@@ -292,10 +293,8 @@ class _Sizes(NamedTuple):
         *kernel, out_channels, in_channels = self.filters.value.shape
         lengths = (length,) * len(kernel)
         outputs = [max(chosen, 1) for chosen in self._chosen(lengths)]
-        first = self.window.channels_first
-        return self.sized(
-            self._layer().resolve(batch, in_channels, out_channels * self.groups, lengths, outputs, first)
-        )
+        first, channels = self.window.channels_first, out_channels * self.groups
+        return self.sized(self._layer().resolve(batch, in_channels, channels, lengths, outputs, first))
 
     def resolve(self, shape: tuple[int, ...], output_shape: tuple[int, ...] | None) -> _Resolved:
         """The result's shape, and the core's plan for it unless it is empty or nothing reaches it."""
