@@ -52,6 +52,14 @@ constexpr double kStages = 6000;
 // Elements of a packed filter that a second-level cache holds, and beyond which it comes from memory, half as fast.
 constexpr double kCached = 256 << 10, kNear = 4 << 20;
 
+// A multiply-add of the filter gradient takes so much of one of other tiles, more by kRowSteps for each tile of the same
+// columns, and by kReads for each element that is brought for a block of so many rows and columns at most; an element
+// of the result takes kAdded for each region of pixels whose sums are added to it.
+constexpr double kOuter = 0.6, kRowSteps = 7, kReads = 6, kAdded = 4;
+// Points that a thread makes for itself are not read from afar.
+constexpr double kNearby = 2;
+constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
+
 double real(Index value) { return static_cast<double>(value); }
 
 /// The product of batch, channels and the lengths of all axes: the input's elements, or the output's.
@@ -98,6 +106,12 @@ double regions(const Plan &plan) {
     return result;
 }
 
+/// What a multiply-add of the filter gradient takes in a matrix of so many rows and columns.
+double outer_step(double rows, double columns) {
+    const double height = rows / std::ceil(rows / kTileRows);
+    return kOuter + kRowSteps / height + kReads / std::min(rows, kOuterRows) + kReads / std::min(columns, kOuterColumns);
+}
+
 double rounded_up(double value, double step) { return std::ceil(value / step) * step; }
 
 /// Time to multiply, or to bring the filter from memory, whichever is longer.
@@ -106,6 +120,47 @@ double multiply(const Machine &machine, double products, double depth, double fi
     if (filter <= kCached)
         return time;
     return std::max(time, filter / machine.weights * (filter > kNear ? 2 : 1));
+}
+
+/// Elements of points made in a nanosecond, by calls of so many channels at most, each of which takes as long as some.
+double channel_rate(double rate, double channels) {
+    const double together = std::min(channels, 64.0);
+    return rate * 1.5 * together / (together + 32);
+}
+
+/// Time of the filter gradient, but for what memory takes, if vectors of float32 are full.
+double outer_cost(const Plan &plan, const Machine &machine, Algorithm algorithm) {
+    const Geometry &geometry = plan.geometry;
+    const double rows = real(geometry.out_channels / geometry.groups),
+                 columns = real(geometry.in_channels / geometry.groups);
+    double taps = 1, regions = 1;
+    for (const Axis &axis : geometry.axes) {
+        taps *= real(axis.kernel);
+        const double edge = (real(axis.kernel) - 1) * real(axis.dilation) / real(axis.stride);
+        regions *= std::clamp(2 * std::floor(edge) + 1, 1.0, real(axis.input));
+    }
+    const double filter = rows * columns * taps * real(geometry.groups);
+    const double together = std::floor(kOuterRows / rows); // taps of a matrix
+    switch (algorithm) {
+    case Algorithm::tiles: return (products(geometry) * outer_step(rows, columns) + filter * kAdded) / machine.products;
+    case Algorithm::taps:
+        if (together < 2 || taps < 2)
+            break;
+        return (products(geometry) * outer_step(rows * std::min(taps, together), columns) +
+                filter * regions * kAdded) /
+               machine.products;
+    case Algorithm::winograd: {
+        if (!plan.scheme)
+            break;
+        const Work work = work_of(plan, *plan.scheme);
+        const double transforms =
+            work.source / channel_rate(machine.source, columns) + work.target / channel_rate(machine.target, rows);
+        return (work.products * outer_step(rows, columns) + work.filter * kAdded) / machine.products +
+               transforms / (work.filter <= kCached ? kNearby : 1) + work.filter / machine.target + kStages;
+    }
+    default: break;
+    }
+    return std::numeric_limits<double>::infinity();
 }
 
 } // namespace
@@ -130,6 +185,11 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         const double time = products(geometry) * kChannelLoads / machine.products + moved;
         return algorithm == Algorithm::tiles ? size * time : std::numeric_limits<double>::infinity();
     }
+    if (plan.wrt == Operand::filter) {
+        const double lanes = real(geometry.in_channels / geometry.groups);
+        return size * rounded_up(lanes, machine.columns / size) / lanes *
+               (outer_cost(plan, machine, algorithm) + moved);
+    }
     switch (algorithm) {
     case Algorithm::tiles:
         return size *
@@ -150,6 +210,7 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         if (!merged_fits(plan))
             break;
         return cost(merged_layer(plan), Algorithm::tiles, packed) + kEdges;
+    case Algorithm::taps: break;
     case Algorithm::winograd: {
         if (!plan.scheme)
             break;
