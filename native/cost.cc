@@ -42,6 +42,9 @@ constexpr double kChannelLoads = 4;
 constexpr double kSteps = 3;
 // Lanes do so much of what tiles do, for the edges of rows and the order of results.
 constexpr double kLanes = 0.7;
+// In the input gradient taps, and in Winograd's algorithm planes, are one long depth, and a multiply-add takes less;
+// points of planes that are not used at once, and the filter's points, take more.
+constexpr double kStretch = 0.8, kPlanes = 2, kGradientPoints = 3;
 // So many elements of points a nanosecond are read again by every part of the filter, while there is enough to
 // multiply.
 constexpr double kReread = 10;
@@ -52,12 +55,12 @@ constexpr double kStages = 6000;
 // Elements of a packed filter that a second-level cache holds, and beyond which it comes from memory, half as fast.
 constexpr double kCached = 256 << 10, kNear = 4 << 20;
 
-// A multiply-add of the filter gradient takes so much of one of other tiles, more by kRowSteps for each tile of the same
-// columns, and by kReads for each element that is brought for a block of so many rows and columns at most; an element
-// of the result takes kAdded for each region of pixels whose sums are added to it.
+// A multiply-add of the filter gradient takes so much of one of other tiles, more by kRowSteps for each tile of the
+// same columns, and by kReads for each element that is brought for a block of so many rows and columns at most; an
+// element of the result takes kAdded for each region of pixels whose sums are added to it.
 constexpr double kOuter = 0.6, kRowSteps = 7, kReads = 6, kAdded = 4;
 // Points that a thread makes for itself are not read from afar.
-constexpr double kNearby = 2;
+constexpr double kNearby = 4;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -109,7 +112,8 @@ double regions(const Plan &plan) {
 /// What a multiply-add of the filter gradient takes in a matrix of so many rows and columns.
 double outer_step(double rows, double columns) {
     const double height = rows / std::ceil(rows / kTileRows);
-    return kOuter + kRowSteps / height + kReads / std::min(rows, kOuterRows) + kReads / std::min(columns, kOuterColumns);
+    return kOuter + kRowSteps / height + kReads / std::min(rows, kOuterRows) +
+           kReads / std::min(columns, kOuterColumns);
 }
 
 double rounded_up(double value, double step) { return std::ceil(value / step) * step; }
@@ -146,8 +150,7 @@ double outer_cost(const Plan &plan, const Machine &machine, Algorithm algorithm)
     case Algorithm::taps:
         if (together < 2 || taps < 2)
             break;
-        return (products(geometry) * outer_step(rows * std::min(taps, together), columns) +
-                filter * regions * kAdded) /
+        return (products(geometry) * outer_step(rows * std::min(taps, together), columns) + filter * regions * kAdded) /
                machine.products;
     case Algorithm::winograd: {
         if (!plan.scheme)
@@ -181,6 +184,8 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     const double moved = memory(input + elements(geometry, geometry.out_channels, &Axis::output));
     const double padded = rounded_up(columns, machine.columns / size) / columns;
     const double pack = packed ? 0 : filter / machine.pack;
+    const bool gradient = plan.wrt == Operand::input;
+    const double stretch = gradient ? kStretch : 1;
     if (plan.channelwise) { // whose channels are columns; it is the memory that takes time
         const double time = products(geometry) * kChannelLoads / machine.products + moved;
         return algorithm == Algorithm::tiles ? size * time : std::numeric_limits<double>::infinity();
@@ -192,8 +197,8 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     }
     switch (algorithm) {
     case Algorithm::tiles:
-        return size *
-               (multiply(machine, products(geometry) * padded, taps * depth, filter * regions(plan)) + pack + moved);
+        return size * (multiply(machine, products(geometry) * padded * stretch, taps * depth, filter * regions(plan)) +
+                       pack + moved);
     case Algorithm::scatter: {
         if (!scatter_fits(plan))
             break;
@@ -216,9 +221,11 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
             break;
         const Work work = work_of(plan, *plan.scheme);
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
-        return size * (multiply(machine, work.products * filled, depth, work.filter) + work.source / machine.source +
+        const double source = machine.source / (gradient && work.filter > kCached ? kPlanes : 1),
+                     points = machine.points / (gradient ? kGradientPoints : 1);
+        return size * (multiply(machine, work.products * filled * stretch, depth, work.filter) + work.source / source +
                        work.target / machine.target + moved + work.source * (work.parts - 1) / kReread +
-                       (packed ? 0 : work.filter / machine.points)) +
+                       (packed ? 0 : work.filter / points)) +
                kStages;
     }
     }

@@ -13,7 +13,7 @@ namespace {
 // The pixels of one step stay in the first two caches while every tile of a task uses them. They also bound the
 // longest chain of additions: sums over more pixels are added up in memory, which keeps rounding errors small.
 constexpr Index kStepBytes = 128 << 10;
-constexpr Index kFewestPixels = 64, kMostPixels = 512;
+constexpr Index kFewestPixels = 128, kMostPixels = 512;
 // A task's share of a matrix, in kernel tiles: 8 x 4 tiles of 14 x 32 are 56 KiB.
 constexpr Index kTilesDown = 8, kTilesAcross = 4;
 // Where several taps make one matrix, it has about so many rows, and a step so many columns: sizes that don't depend
@@ -59,9 +59,7 @@ template <class T> struct Factor {
     const View &view;
     std::optional<Readable<T>> whole;
 
-    Index stride(int axis) const {
-        return !whole ? view.stride[axis] : axis < 4 ? whole->rows().stride[axis] : 1;
-    }
+    Index stride(int axis) const { return !whole ? view.stride[axis] : axis < 4 ? whole->rows().stride[axis] : 1; }
 };
 
 template <class T> class Outer {
@@ -107,14 +105,14 @@ template <class T> class Outer {
             height *= box_[i];
         }
         const Index columns = plan_.algorithm == Algorithm::taps ? std::min(columns_, kColumnsOfTaps) : columns_;
-        pixels_ = std::clamp(kStepBytes / ((height + columns) * Index{sizeof(T)}), kFewestPixels, kMostPixels);
+        pixels_ = chain(height, columns, sizeof(T));
     }
 
     /// Chooses the shares of pixels. They decide how sums are grouped, so they follow from sizes alone, not from kernel
     /// or threads.
     void share_out() {
-        const Index matrices = boxes() * groups_ * ceil_div(rows_ * box_[0] * box_[1] * box_[2], 64) *
-                               ceil_div(columns_, 64);
+        const Index matrices =
+            boxes() * groups_ * ceil_div(rows_ * box_[0] * box_[1] * box_[2], 64) * ceil_div(columns_, 64);
         if (matrices >= kEnoughTasks)
             return;
         Index steps = 0;
@@ -172,8 +170,8 @@ template <class T> class Outer {
             const Index first = std::max(run.kernel, taps.first), last = std::min(run.kernel + run.taps, taps.last);
             if (first >= last)
                 return;
-            if (!runs.empty() && runs.back().target + runs.back().count == run.target &&
-                runs.back().kernel == first && runs.back().taps == last - first) {
+            if (!runs.empty() && runs.back().target + runs.back().count == run.target && runs.back().kernel == first &&
+                runs.back().taps == last - first) {
                 runs.back().count += run.count; // they differed in other taps
                 return;
             }
@@ -202,9 +200,9 @@ template <class T> class Outer {
         pixels.count[0] = plan_.geometry.batch;
         pixels.output_step[0] = output_.stride(0);
         const Range across{block.group * columns_ + block.columns.first, block.group * columns_ + block.columns.last};
-        const Range down = plan_.channelwise ? across
-                                             : Range{block.group * rows_ + block.rows.first,
-                                                     block.group * rows_ + block.rows.last};
+        const Range down = plan_.channelwise
+                               ? across
+                               : Range{block.group * rows_ + block.rows.first, block.group * rows_ + block.rows.last};
         Index input = across.first * input_.stride(4), output = down.first * output_.stride(4);
         for (int i : {1, 2, 3}) {
             const Run &run = runs[i - 1];
@@ -455,8 +453,8 @@ template <class T> class Outer {
     const Index groups_; // each with matrices of its own; channels that have a filter each are columns of one row
     const Index rows_, columns_; // of one tap's matrix in one group
     const Index row_blocks_, column_blocks_;
-    Index box_[3];               // taps of a block, along each axis
-    Index pixels_;               // in one step
+    Index box_[3]; // taps of a block, along each axis
+    Index pixels_; // in one step
     Index shares_ = 1;
     bool direct_;                       // whether sums may be the result
     std::unique_ptr<Buffer<T>> buffer_; // of all shares' sums, if there are several
@@ -465,6 +463,10 @@ template <class T> class Outer {
 };
 
 } // namespace
+
+Index chain(Index rows, Index columns, Index size) {
+    return std::clamp(kStepBytes / ((rows + columns) * size), kFewestPixels, kMostPixels);
+}
 
 template <class T> void outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll) {
     Outer<T>(plan, input, output, filter, poll).run(poll);

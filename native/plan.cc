@@ -39,6 +39,13 @@ namespace {
     throw std::invalid_argument("kernel " + std::string(kernel) + " does not fit these elements or this machine");
 }
 
+/// The cheapest algorithm of plain sums in tiles. They decide how the filter gradient's sums are grouped, and so bits,
+/// which must not depend on the instruction set; nor do their costs, in relation to each other.
+Algorithm plainest(const Plan &plan) {
+    return cost(plan, Algorithm::taps, false) < cost(plan, Algorithm::tiles, false) ? Algorithm::taps
+                                                                                    : Algorithm::tiles;
+}
+
 /// A plan by tiles, of kernels that suit its columns.
 Plan by_tiles(Operand wrt, Element element, const Geometry &geometry, const Choice &choice) {
     const bool channelwise =
@@ -49,10 +56,8 @@ Plan by_tiles(Operand wrt, Element element, const Geometry &geometry, const Choi
     const Kernel &kernel = choose_kernel(choice.isa, sum, columns);
     const Kernel &narrow = choose_kernel(choice.isa, sum, columns % kernel.columns);
     const Kernel &tail = columns % kernel.columns <= narrow.columns ? narrow : kernel;
-    Plan plan{wrt,    element, geometry, &kernel, &tail, choice.isa, choice.precision, choice.channels_first, channelwise};
-    // Both have the bits of the definition's own sums, which must not depend on the kernel; so neither does the choice.
-    if (cost(plan, Algorithm::taps, false) < cost(plan, Algorithm::tiles, false))
-        plan.algorithm = Algorithm::taps;
+    Plan plan{wrt, element, geometry, &kernel, &tail, choice.isa, choice.precision, choice.channels_first, channelwise};
+    plan.algorithm = plainest(plan);
     return plan;
 }
 
@@ -188,10 +193,15 @@ void run(const Plan &plan, const View &first, const View &second, const View &re
         using T = decltype(value);
         if constexpr (std::is_same_v<typename Sum<T>::type, T>) {
             if (plan.wrt == Operand::filter) {
+                if (plan.algorithm != Algorithm::winograd)
+                    return outer<T>(plan, first, second, result, poll);
                 if constexpr (std::is_floating_point_v<T>)
-                    if (plan.algorithm == Algorithm::winograd && winograd_outer<T>(plan, first, second, result, poll))
-                        return;
-                return outer<T>(plan, first, second, result, poll);
+                    if (!winograd_outer<T>(plan, first, second, result, poll)) {
+                        Plan plain = plan;
+                        plain.algorithm = plainest(plan);
+                        outer<T>(plain, first, second, result, poll);
+                    }
+                return;
             }
             const auto &[source, filter] =
                 plan.wrt == Operand::output ? std::tie(first, second) : std::tie(second, first);

@@ -43,8 +43,9 @@ int form_of(int points, Index taps) {
 std::optional<Scheme> make_scheme(const Plan &plan, int points) {
     const Element sum = sum_of(plan.element);
     const Axis &depth = plan.geometry.axes[0];
-    if ((plan.wrt == Operand::filter && plan.geometry.groups > 1) || plan.channelwise || (sum != Element::float32 && sum != Element::float64) ||
-        depth.kernel != 1 || depth.stride != 1 || depth.pad != 0 || depth.input != depth.output)
+    if ((plan.wrt == Operand::filter && plan.geometry.groups > 1) || plan.channelwise ||
+        (sum != Element::float32 && sum != Element::float64) || depth.kernel != 1 || depth.stride != 1 ||
+        depth.pad != 0 || depth.input != depth.output)
         return {};
     Scheme scheme{};
     for (int i : {0, 1}) {
@@ -53,6 +54,9 @@ std::optional<Scheme> make_scheme(const Plan &plan, int points) {
         // Streams of no tap would have to be filled.
         if (form < 0 || (axis.kernel > 1 && axis.dilation > 1) ||
             (plan.wrt != Operand::input && axis.kernel < axis.stride))
+            return {};
+        // Six points have 4.6 times the error of the short sums of streams of one tap.
+        if (points == 6 && axis.kernel > 1 && axis.kernel < 2 * axis.stride)
             return {};
         scheme.axes[i] = {form, true};
         if (plan.wrt != Operand::input)

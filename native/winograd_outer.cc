@@ -7,6 +7,7 @@
 #include <optional>
 
 #include "lines.h"
+#include "outer.h"
 #include "pack.h"
 #include "winograd.h"
 
@@ -18,7 +19,7 @@ constexpr Index kRoundBytes = 24 << 20, kMostRoundBytes = 48 << 20, kEnoughTiles
 // If all sums at all points are so few, each thread makes points for itself, so many tiles at a time.
 constexpr Index kOwnSums = 1 << 20, kOwnBytes = 512 << 10, kFewestOwnTiles = 32, kMostOwnTiles = 128;
 // A task's part of the products, whose sums at all points stay in a second-level cache with the factors of one step.
-constexpr Index kRows = 64, kColumns = 64, kStep = 128;
+constexpr Index kRows = 64, kColumns = 64;
 // With fewer tasks than this, the tiles of a round are shared out, too, each share with sums of its own.
 constexpr Index kEnoughTasks = 32, kFewestTilesPerShare = 64, kFewestTilesAlone = 256;
 constexpr Index kTransformed = 4; // tiles in a task
@@ -35,13 +36,17 @@ template <class T> class Outer {
           height_(plan.scheme->axes[0].index), width_(plan.scheme->axes[1].index) {
         const Index tile = points_ * (columns_ + streams_ * rows_) * Index{sizeof(T)};
         alone_ = point_sums() * points_ * Index{sizeof(T)} <= kOwnSums;
-        rounds_ = ceil_div(tiles_, alone_ ? std::clamp(kOwnBytes / tile, kFewestOwnTiles, kMostOwnTiles)
-                                          : std::max(kRoundBytes / tile, std::min(kMostRoundBytes / tile, kEnoughTiles) + 1));
+        rounds_ =
+            ceil_div(tiles_, alone_ ? std::clamp(kOwnBytes / tile, kFewestOwnTiles, kMostOwnTiles)
+                                    : std::max(kRoundBytes / tile, std::min(kMostRoundBytes / tile, kEnoughTiles) + 1));
         const Index shared = alone_ ? tiles_ : ceil_div(tiles_, rounds_);
-        shares_ = std::clamp<Index>(shared / (alone_ ? kFewestTilesAlone : kFewestTilesPerShare), 1, ceil_div(kEnoughTasks, alone_ ? 1 : blocks()));
+        shares_ = std::clamp<Index>(shared / (alone_ ? kFewestTilesAlone : kFewestTilesPerShare), 1,
+                                    ceil_div(kEnoughTasks, alone_ ? 1 : blocks()));
         for (Index stream = 0; stream < streams_; ++stream)
             for (Index point = 0; point < points_; ++point)
                 live_.push_back(lines_.live(stream, point));
+        const bool four = std::max(lines_.height.form().points, lines_.width.form().points) == 4;
+        step_ = chain(rows_, columns_, sizeof(T)) / (four ? 4 : 8);
         sums_ = static_cast<T *>(filter.data);
         std::copy_n(filter.stride + 1, 3, stride_);
         if (shares_ > 1 || !direct_) {
@@ -116,8 +121,7 @@ template <class T> class Outer {
         return round.source + (channels.first * points_ + point * channels.count()) * round.count;
     }
     T *target(const Round &round, Index stream, Range channels, Index point) const {
-        return round.target +
-               ((stream * rows_ + channels.first) * points_ + point * channels.count()) * round.count;
+        return round.target + ((stream * rows_ + channels.first) * points_ + point * channels.count()) * round.count;
     }
 
     /// All that is to be done with a share of the tiles.
@@ -177,9 +181,9 @@ template <class T> class Outer {
                                  h * rows.stride[2] + w * rows.stride[3];
             };
             for (Index i = 0; i < points_; ++i)
-                cells[i] = cell(input_.rows(), height.source_cell(0, down, i / w_points),
-                                width.source_cell(0, along, i % w_points), height.source_length(),
-                                width.source_length());
+                cells[i] =
+                    cell(input_.rows(), height.source_cell(0, down, i / w_points),
+                         width.source_cell(0, along, i % w_points), height.source_length(), width.source_length());
             for (Index block = 0; block < column_blocks_; ++block) {
                 const Range channels = columns(block);
                 make(
@@ -212,10 +216,10 @@ template <class T> class Outer {
         const Index height = block.rows.count(), width = block.columns.count();
         for (Index point = 0; point < points_; ++point)
             if (live(block.stream, point))
-                for (Index first = tiles.first; first < tiles.last; first += kStep)
+                for (Index first = tiles.first; first < tiles.last; first += step_)
                     multiply(target(round, block.stream, block.rows, point) + first * height, height,
                              source(round, block.columns, point) + first * width, width,
-                             std::min(kStep, tiles.last - first), sums + point * block.size());
+                             std::min(step_, tiles.last - first), sums + point * block.size());
     }
 
     /// Adds to c the products of a, `depth` times `rows`, and b, `depth` times `columns`.
@@ -281,10 +285,9 @@ template <class T> class Outer {
             for (Index i = 0; i < columns_; ++i)
                 sums[i] += sums[share * elements_ + i];
         const Index tap = row / rows_, *stride = filter_.stride;
-        const Index offset = tap / filter_.shape[2] * stride[1] + tap % filter_.shape[2] * stride[2] +
-                             row % rows_ * stride[3];
-        store(sums, 0, 1, columns_, plan_.element, plan_.isa,
-              {at(filter_, plan_.element, offset), 0, stride[4]});
+        const Index offset =
+            tap / filter_.shape[2] * stride[1] + tap % filter_.shape[2] * stride[2] + row % rows_ * stride[3];
+        store(sums, 0, 1, columns_, plan_.element, plan_.isa, {at(filter_, plan_.element, offset), 0, stride[4]});
     }
 
     const Plan &plan_;
@@ -297,8 +300,11 @@ template <class T> class Outer {
     const bool direct_; // whether sums may be the result
     const CombineFunctions<T> &functions_;
     const int height_, width_; // forms
-    bool alone_; // whether each thread makes points for itself, of a share of the tiles
+    bool alone_;               // whether each thread makes points for itself, of a share of the tiles
     Index rounds_, shares_;
+    // Tiles whose products make one chain of additions. Products of points are larger than their sums, so that chains
+    // as long as those of plain sums would have larger errors.
+    Index step_;
     std::vector<bool> live_;
     std::optional<Buffer<T>> own_sums_;
     T *sums_; // of the first share; stride_ along height, width and output channels
