@@ -58,9 +58,10 @@ constexpr double kCached = 256 << 10, kNear = 4 << 20;
 // A multiply-add of the filter gradient takes so much of one of other tiles, more by kRowSteps for each tile of the
 // same columns, and by kReads for each element that is brought for a block of so many rows and columns at most; an
 // element of the result takes kAdded for each region of pixels whose sums are added to it.
-constexpr double kOuter = 0.6, kRowSteps = 7, kReads = 6, kAdded = 4;
-// Points that a thread makes for itself are not read from afar.
-constexpr double kNearby = 4;
+constexpr double kOuter = 0.6, kRowSteps = 7, kReads = 6, kAdded = 5;
+// In Winograd's algorithm points that a thread makes for itself are read from nearby, and chains of additions are
+// short.
+constexpr double kNearby = 4, kTilesOfChain = 32;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -129,7 +130,7 @@ double multiply(const Machine &machine, double products, double depth, double fi
 /// Elements of points made in a nanosecond, by calls of so many channels at most, each of which takes as long as some.
 double channel_rate(double rate, double channels) {
     const double together = std::min(channels, 64.0);
-    return rate * 1.5 * together / (together + 32);
+    return rate * 2 * together / (together + 64);
 }
 
 /// Time of the filter gradient, but for what memory takes, if vectors of float32 are full.
@@ -158,8 +159,10 @@ double outer_cost(const Plan &plan, const Machine &machine, Algorithm algorithm)
         const Work work = work_of(plan, *plan.scheme);
         const double transforms =
             work.source / channel_rate(machine.source, columns) + work.target / channel_rate(machine.target, rows);
-        return (work.products * outer_step(rows, columns) + work.filter * kAdded) / machine.products +
-               transforms / (work.filter <= kCached ? kNearby : 1) + work.filter / machine.target + kStages;
+        return (work.products * (outer_step(rows, columns) + kAdded / kTilesOfChain) + work.filter * kAdded) /
+                   machine.products +
+               (work.filter <= kCached ? transforms / kNearby : transforms + memory(work.source + work.target)) +
+               work.filter / machine.target + kStages;
     }
     default: break;
     }

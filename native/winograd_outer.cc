@@ -17,11 +17,12 @@ namespace {
 // The points of so many tiles are made at a time. More take more memory, fewer make taps of sums more often.
 constexpr Index kRoundBytes = 24 << 20, kMostRoundBytes = 48 << 20, kEnoughTiles = 256;
 // If all sums at all points are so few, each thread makes points for itself, so many tiles at a time.
-constexpr Index kOwnSums = 1 << 20, kOwnBytes = 512 << 10, kFewestOwnTiles = 32, kMostOwnTiles = 128;
+constexpr Index kOwnSums = 1 << 20, kSumsPerTile = 2 << 10, kOwnBytes = 512 << 10, kFewestOwnTiles = 32,
+                kMostOwnTiles = 128;
 // A task's part of the products, whose sums at all points stay in a second-level cache with the factors of one step.
 constexpr Index kRows = 64, kColumns = 64;
 // With fewer tasks than this, the tiles of a round are shared out, too, each share with sums of its own.
-constexpr Index kEnoughTasks = 32, kFewestTilesPerShare = 64, kFewestTilesAlone = 256;
+constexpr Index kEnoughTasks = 32, kFewestTilesPerShare = 64;
 constexpr Index kTransformed = 4; // tiles in a task
 
 template <class T> class Outer {
@@ -35,12 +36,15 @@ template <class T> class Outer {
           direct_(in_place<T>(filter, plan.element)), functions_(combine_functions<T>(plan.isa)),
           height_(plan.scheme->axes[0].index), width_(plan.scheme->axes[1].index) {
         const Index tile = points_ * (columns_ + streams_ * rows_) * Index{sizeof(T)};
-        alone_ = point_sums() * points_ * Index{sizeof(T)} <= kOwnSums;
+        const Index sums = point_sums() * points_ * Index{sizeof(T)};
+        alone_ = sums <= kOwnSums;
         rounds_ =
             ceil_div(tiles_, alone_ ? std::clamp(kOwnBytes / tile, kFewestOwnTiles, kMostOwnTiles)
                                     : std::max(kRoundBytes / tile, std::min(kMostRoundBytes / tile, kEnoughTiles) + 1));
-        const Index shared = alone_ ? tiles_ : ceil_div(tiles_, rounds_);
-        shares_ = std::clamp<Index>(shared / (alone_ ? kFewestTilesAlone : kFewestTilesPerShare), 1,
+        // The more sums a share has, the more tiles are to be worth them.
+        const Index fewest =
+            alone_ ? std::clamp(sums / kSumsPerTile, kFewestOwnTiles, kMostOwnTiles) : kFewestTilesPerShare;
+        shares_ = std::clamp<Index>((alone_ ? tiles_ : ceil_div(tiles_, rounds_)) / fewest, 1,
                                     ceil_div(kEnoughTasks, alone_ ? 1 : blocks()));
         for (Index stream = 0; stream < streams_; ++stream)
             for (Index point = 0; point < points_; ++point)
