@@ -42,6 +42,9 @@ constexpr double kChannelLoads = 4;
 constexpr double kSteps = 3;
 // Lanes do so much of what tiles do, for the edges of rows and the order of results.
 constexpr double kLanes = 0.7;
+// In the input gradient taps, and in Winograd's algorithm planes, are one long depth, and a multiply-add takes less;
+// points of planes that are not used at once, and the filter's points, take more.
+constexpr double kStretch = 0.8, kPlanes = 2, kGradientPoints = 3;
 // So many elements of points a nanosecond are read again by every part of the filter, while there is enough to
 // multiply.
 constexpr double kReread = 10;
@@ -53,6 +56,15 @@ constexpr double kStages = 6000;
 constexpr double kCached = 256 << 10, kNear = 4 << 20;
 // Elements of a filter's points that are made in such caches; more take so many times as long each.
 constexpr double kCachedPoints = 512 << 10, kFarPoints = 1.6;
+
+// A multiply-add of the filter gradient takes so much of one of other tiles, more by kRowSteps for each tile of the
+// same columns, and by kReads for each element that is brought for a block of so many rows and columns at most; an
+// element of the result takes kAdded for each region of pixels whose sums are added to it.
+constexpr double kOuter = 0.6, kRowSteps = 7, kReads = 6, kAdded = 5;
+// In Winograd's algorithm points that a thread makes for itself are read from nearby, and chains of additions are
+// short.
+constexpr double kNearby = 4, kTilesOfChain = 32;
+constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
 
@@ -100,6 +112,13 @@ double regions(const Plan &plan) {
     return result;
 }
 
+/// What a multiply-add of the filter gradient takes in a matrix of so many rows and columns.
+double outer_step(double rows, double columns) {
+    const double height = rows / std::ceil(rows / kTileRows);
+    return kOuter + kRowSteps / height + kReads / std::min(rows, kOuterRows) +
+           kReads / std::min(columns, kOuterColumns);
+}
+
 double rounded_up(double value, double step) { return std::ceil(value / step) * step; }
 
 /// Time to multiply, or to bring the filter from memory, whichever is longer.
@@ -108,6 +127,48 @@ double multiply(const Machine &machine, double products, double depth, double fi
     if (filter <= kCached)
         return time;
     return std::max(time, filter / machine.weights * (filter > kNear ? 2 : 1));
+}
+
+/// Elements of points made in a nanosecond, by calls of so many channels at most, each of which takes as long as some.
+double channel_rate(double rate, double channels) {
+    const double together = std::min(channels, 64.0);
+    return rate * 2 * together / (together + 64);
+}
+
+/// Time of the filter gradient, but for what memory takes, if vectors of float32 are full.
+double outer_cost(const Plan &plan, const Machine &machine, Algorithm algorithm) {
+    const Geometry &geometry = plan.geometry;
+    const double rows = real(geometry.out_channels / geometry.groups),
+                 columns = real(geometry.in_channels / geometry.groups);
+    double taps = 1, regions = 1;
+    for (const Axis &axis : geometry.axes) {
+        taps *= real(axis.kernel);
+        const double edge = (real(axis.kernel) - 1) * real(axis.dilation) / real(axis.stride);
+        regions *= std::clamp(2 * std::floor(edge) + 1, 1.0, real(axis.input));
+    }
+    const double filter = rows * columns * taps * real(geometry.groups);
+    const double together = std::floor(kOuterRows / rows); // taps of a matrix
+    switch (algorithm) {
+    case Algorithm::tiles: return (products(geometry) * outer_step(rows, columns) + filter * kAdded) / machine.products;
+    case Algorithm::taps:
+        if (together < 2 || taps < 2)
+            break;
+        return (products(geometry) * outer_step(rows * std::min(taps, together), columns) + filter * regions * kAdded) /
+               machine.products;
+    case Algorithm::winograd: {
+        if (!plan.scheme)
+            break;
+        const Work work = work_of(plan, *plan.scheme);
+        const double transforms =
+            work.source / channel_rate(machine.source, columns) + work.target / channel_rate(machine.target, rows);
+        return (work.products * (outer_step(rows, columns) + kAdded / kTilesOfChain) + work.filter * kAdded) /
+                   machine.products +
+               (work.filter <= kCached ? transforms / kNearby : transforms + memory(work.source + work.target)) +
+               work.filter / machine.target + kStages;
+    }
+    default: break;
+    }
+    return std::numeric_limits<double>::infinity();
 }
 
 } // namespace
@@ -128,14 +189,21 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     const double moved = memory(input + elements(geometry, geometry.out_channels, &Axis::output));
     const double padded = rounded_up(columns, machine.columns / size) / columns;
     const double pack = packed ? 0 : filter / machine.pack;
+    const bool gradient = plan.wrt == Operand::input;
+    const double stretch = gradient ? kStretch : 1;
     if (plan.channelwise) { // whose channels are columns; it is the memory that takes time
         const double time = products(geometry) * kChannelLoads / machine.products + moved;
         return algorithm == Algorithm::tiles ? size * time : std::numeric_limits<double>::infinity();
     }
+    if (plan.wrt == Operand::filter) {
+        const double lanes = real(geometry.in_channels / geometry.groups);
+        return size * rounded_up(lanes, machine.columns / size) / lanes *
+               (outer_cost(plan, machine, algorithm) + moved);
+    }
     switch (algorithm) {
     case Algorithm::tiles:
-        return size *
-               (multiply(machine, products(geometry) * padded, taps * depth, filter * regions(plan)) + pack + moved);
+        return size * (multiply(machine, products(geometry) * padded * stretch, taps * depth, filter * regions(plan)) +
+                       pack + moved);
     case Algorithm::scatter: {
         if (!scatter_fits(plan))
             break;
@@ -152,14 +220,17 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         if (!merged_fits(plan))
             break;
         return cost(merged_layer(plan), Algorithm::tiles, packed) + kEdges;
+    case Algorithm::taps: break;
     case Algorithm::winograd: {
         if (!plan.scheme)
             break;
         const Work work = work_of(plan, *plan.scheme);
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
-        return size * (multiply(machine, work.products * filled, depth, work.filter) + work.source / machine.source +
+        const double source = machine.source / (gradient && work.filter > kCached ? kPlanes : 1),
+                     points = machine.points / (gradient ? kGradientPoints : 1);
+        return size * (multiply(machine, work.products * filled * stretch, depth, work.filter) + work.source / source +
                        work.target / machine.target + moved + work.source * (work.parts - 1) / kReread +
-                       (packed ? 0 : work.filter / machine.points * (work.filter > kCachedPoints ? kFarPoints : 1))) +
+                       (packed ? 0 : work.filter / points * (work.filter > kCachedPoints ? kFarPoints : 1))) +
                kStages;
     }
     }

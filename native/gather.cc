@@ -349,10 +349,12 @@ template <class T> class Gather {
         tile.b_segment = depth_ * columns;
         tile.segments = region.rows.data();
         tile.count = static_cast<Index>(region.rows.size());
-        tile.taps = region.taps;
+        // Taps whose source cells are neighbours, as they are in the input gradient, make one stretch.
+        const bool neighbours = region.source_tap == depth_ && region.filter_tap == 1 && !plan_.channelwise;
+        tile.taps = neighbours ? 1 : region.taps;
         tile.a_tap = region.source_tap;
         tile.b_tap = region.filter_tap * tile.b_segment;
-        tile.depth = depth_;
+        tile.depth = neighbours ? region.taps * depth_ : depth_;
         tile.columns = static_cast<int>(columns);
 
         tile.streaming = streaming_;
@@ -363,7 +365,7 @@ template <class T> class Gather {
 
         const Index next = filter_.packed() ? taps() * tile.b_segment : 0; // the next panel
         const Index pieces = ceil_div(region.count[along], kernel.rows);
-        const Index line = region.count[along] * tile.count * tile.taps * depth_ * columns;
+        const Index line = region.count[along] * tile.count * tile.taps * tile.depth * columns;
         Index done = 0;
         for (Index i = 0; i < region.count[others[0]]; ++i)
             for (Index j = 0; j < region.count[others[1]]; ++j)

@@ -13,9 +13,12 @@ namespace {
 // The pixels of one step stay in the first two caches while every tile of a task uses them. They also bound the
 // longest chain of additions: sums over more pixels are added up in memory, which keeps rounding errors small.
 constexpr Index kStepBytes = 128 << 10;
-constexpr Index kFewestPixels = 64, kMostPixels = 512;
-// A task's share of one tap's matrix, in kernel tiles: 8 x 4 tiles of 14 x 32 are 56 KiB.
+constexpr Index kFewestPixels = 128, kMostPixels = 512;
+// A task's share of a matrix, in kernel tiles: 8 x 4 tiles of 14 x 32 are 56 KiB.
 constexpr Index kTilesDown = 8, kTilesAcross = 4;
+// Where several taps make one matrix, it has about so many rows, and a step so many columns: sizes that don't depend
+// on the kernel, since they decide how sums are grouped.
+constexpr Index kMostRowsOfTaps = 112, kColumnsOfTaps = 128;
 // Fewer tasks than this and the pixels are shared out too, each share with sums of its own, added up in order.
 constexpr Index kEnoughTasks = 32;
 constexpr Index kFewestStepsPerShare = 8;
@@ -26,16 +29,29 @@ constexpr Index kFewestStepsPerShare = 8;
 // copy.
 constexpr double kFewestProducts = 16, kFewestProductsInPlace = 40, kLargeBytes = 8 << 20;
 
-/// The pixels of the input that one tap connects to the output, and how they are stepped through: along the
+/// A part of the result: of some taps, the products of some output channels, its rows, with some input channels.
+struct Block {
+    Index group;
+    Range taps[3], rows, columns;
+    Index height() const { return taps[0].count() * taps[1].count() * taps[2].count() * rows.count(); }
+};
+
+/// Channels of a pixel that stand evenly in memory; of the output those of several taps, which make rows of a block.
+struct Stretch {
+    Index first, step, count; // of the first pixel, in elements
+    Index row;
+};
+
+/// Input pixels that the same of a block's taps connect to the output, and how they are stepped through: along the
 /// longest axis in `pieces`, and over the product of the other axes `lines` at a time.
 struct Pixels {
     Index count[4];
-    Index input, output;  // offsets of the first
     Index output_step[4]; // how far apart neighbours' partners in the output are
+    std::vector<Stretch> output, input;
     Along along;
     Index pieces, lines, all_lines;
 
-    Index steps() const { return pieces ? pieces * ceil_div(all_lines, lines) : 0; }
+    Index steps() const { return pieces * ceil_div(all_lines, lines); }
 };
 
 /// An array as one factor of the products: whole, or copied pixel by pixel as each step needs them.
@@ -43,7 +59,7 @@ template <class T> struct Factor {
     const View &view;
     std::optional<Readable<T>> whole;
 
-    const Index *stride() const { return whole ? whole->rows().stride : view.stride; }
+    Index stride(int axis) const { return !whole ? view.stride[axis] : axis < 4 ? whole->rows().stride[axis] : 1; }
 };
 
 template <class T> class Outer {
@@ -51,20 +67,13 @@ template <class T> class Outer {
     Outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll)
         : plan_(plan), filter_(filter), input_{input, {}}, output_{output, {}},
           groups_(plan.channelwise ? 1 : plan.geometry.groups), rows_(filter.shape[3]),
-          columns_(filter.shape[4] / groups_),
-          pixels_(std::clamp(kStepBytes / ((rows_ + columns_) * Index{sizeof(T)}), kFewestPixels, kMostPixels)),
-          row_blocks_(ceil_div(rows_, kTilesDown * plan.kernel->rows)),
+          columns_(filter.shape[4] / groups_), row_blocks_(ceil_div(rows_, kTilesDown * plan.kernel->rows)),
           column_blocks_(ceil_div(columns_, kTilesAcross * plan.kernel->columns)) {
+        cut();
         for (Factor<T> *factor : {&input_, &output_})
             if (!in_steps(*factor))
                 factor->whole.emplace(factor->view, plan.element, plan.isa, poll);
-        // The shares decide how sums are grouped, so they follow from sizes alone, not from kernel or threads.
-        const Index matrices = taps() * groups_ * ceil_div(rows_, 64) * ceil_div(columns_, 64);
-        Index steps = 0;
-        for (Index tap = 0; tap < taps(); ++tap)
-            steps = std::max(steps, pixels_of(tap).steps());
-        if (matrices < kEnoughTasks)
-            shares_ = std::clamp<Index>(steps / kFewestStepsPerShare, 1, ceil_div(kEnoughTasks, matrices));
+        share_out();
         sums_ = static_cast<T *>(filter.data);
         std::copy_n(filter.stride, 4, stride_);
         direct_ = in_place<T>(filter, plan.element);
@@ -78,16 +87,45 @@ template <class T> class Outer {
     }
 
     void run(Poll poll) const {
-        const Index tasks = taps() * groups_ * row_blocks_ * column_blocks_ * shares_;
+        const Index tasks = boxes() * groups_ * row_blocks_ * column_blocks_ * shares_;
         parallel_for(tasks, [this](Index task) { compute(task); }, poll);
         if (buffer_)
             parallel_for(taps() * rows_, [this](Index row) { add_up(row); }, poll);
     }
 
   private:
+    /// Chooses how many taps are in a block, and how many pixels in a step.
+    void cut() {
+        Index room = plan_.algorithm == Algorithm::taps ? kMostRowsOfTaps / rows_ : 1;
+        Index height = rows_;
+        for (int i : {2, 1, 0}) {
+            const Index length = filter_.shape[i];
+            box_[i] = ceil_div(length, ceil_div(length, std::clamp<Index>(room, 1, length)));
+            room = box_[i] == length ? room / length : 1;
+            height *= box_[i];
+        }
+        const Index columns = plan_.algorithm == Algorithm::taps ? std::min(columns_, kColumnsOfTaps) : columns_;
+        pixels_ = chain(height, columns, sizeof(T));
+    }
+
+    /// Chooses the shares of pixels. They decide how sums are grouped, so they follow from sizes alone, not from kernel
+    /// or threads.
+    void share_out() {
+        const Index matrices =
+            boxes() * groups_ * ceil_div(rows_ * box_[0] * box_[1] * box_[2], 64) * ceil_div(columns_, 64);
+        if (matrices >= kEnoughTasks)
+            return;
+        Index steps = 0;
+        for (Index box = 0; box < boxes(); ++box)
+            steps = std::max(steps, steps_of(pixels_of(block(0, box, {0, rows_}, {0, columns_}))));
+        shares_ = std::clamp<Index>(steps / kFewestStepsPerShare, 1, ceil_div(kEnoughTasks, matrices));
+    }
+
     /// Whether each step copies the pixels of this factor that it needs.
     bool in_steps(const Factor<T> &factor) const {
         const bool here = in_place<T>(factor.view, plan_.element);
+        if (plan_.algorithm == Algorithm::taps)
+            return !here; // each pixel is read once, or little more often
         if (factor.view.stride[4] != 1)
             return false; // to bring channels together for each tap would take longer
         if (plan_.channelwise)
@@ -105,44 +143,111 @@ template <class T> class Outer {
 
     Index taps() const { return filter_.shape[0] * filter_.shape[1] * filter_.shape[2]; }
     Index elements() const { return taps() * rows_ * filter_.shape[4]; }
+    Index boxes(int axis) const { return ceil_div(filter_.shape[axis], box_[axis]); }
+    Index boxes() const { return boxes(0) * boxes(1) * boxes(2); }
 
-    /// The tap's position in the filter.
-    std::array<Index, 3> position(Index tap) const {
-        const Index *shape = filter_.shape;
-        return {tap / shape[2] / shape[1], tap / shape[2] % shape[1], tap % shape[2]};
+    Block block(Index group, Index box, Range rows, Range columns) const {
+        Block block{group, {}, rows, columns};
+        for (int i : {2, 1, 0}) {
+            const Index first = box % boxes(i) * box_[i];
+            block.taps[i] = {first, std::min(first + box_[i], filter_.shape[i])};
+            box /= boxes(i);
+        }
+        return block;
     }
 
-    Pixels pixels_of(Index tap) const {
+    /// The input cells of an axis that any of these taps reach, in stretches which the same of them reach.
+    std::vector<Run> runs_of(const Axis &axis, Range taps) const {
+        std::vector<Run> runs;
+        if (taps.count() == 1) {
+            const auto [first, count] = reach(axis, taps.first);
+            const Index output = first * axis.stride + taps.first * axis.dilation - axis.pad;
+            if (count > 0)
+                runs.push_back({first, 1, count, output, axis.stride, axis.dilation, taps.first, 1, 1});
+            return runs;
+        }
+        each_run(Operand::input, axis, {0, axis.input}, [&](Run run) {
+            const Index first = std::max(run.kernel, taps.first), last = std::min(run.kernel + run.taps, taps.last);
+            if (first >= last)
+                return;
+            if (!runs.empty() && runs.back().target + runs.back().count == run.target && runs.back().kernel == first &&
+                runs.back().taps == last - first) {
+                runs.back().count += run.count; // they differed in other taps
+                return;
+            }
+            run.source += (first - run.kernel) * run.source_tap;
+            run.kernel = first;
+            run.taps = last - first;
+            runs.push_back(run);
+        });
+        return runs;
+    }
+
+    std::vector<Pixels> pixels_of(const Block &block) const {
+        std::vector<Pixels> result;
         const auto &axes = plan_.geometry.axes;
-        const auto kernel = position(tap);
+        const auto ds = runs_of(axes[0], block.taps[0]), hs = runs_of(axes[1], block.taps[1]),
+                   ws = runs_of(axes[2], block.taps[2]);
+        for (const Run &d : ds)
+            for (const Run &h : hs)
+                for (const Run &w : ws)
+                    result.push_back(pixels_of(block, {d, h, w}));
+        return result;
+    }
+
+    Pixels pixels_of(const Block &block, const std::array<Run, 3> &runs) const {
         Pixels pixels{};
         pixels.count[0] = plan_.geometry.batch;
-        pixels.output_step[0] = output_.stride()[0];
+        pixels.output_step[0] = output_.stride(0);
+        const Range across{block.group * columns_ + block.columns.first, block.group * columns_ + block.columns.last};
+        const Range down = plan_.channelwise
+                               ? across
+                               : Range{block.group * rows_ + block.rows.first, block.group * rows_ + block.rows.last};
+        Index input = across.first * input_.stride(4), output = down.first * output_.stride(4);
         for (int i : {1, 2, 3}) {
-            const Axis &axis = axes[i - 1];
-            const Reach reached = reach(axis, kernel[i - 1]);
-            pixels.count[i] = reached.count;
-            if (reached.count == 0)
-                return {}; // of no pixels
-            pixels.input += reached.first * input_.stride()[i];
-            pixels.output +=
-                (reached.first * axis.stride + kernel[i - 1] * axis.dilation - axis.pad) * output_.stride()[i];
-            pixels.output_step[i] = distance(reached.count, axis.stride, output_.stride()[i]);
+            const Run &run = runs[i - 1];
+            pixels.count[i] = run.count;
+            input += run.target * input_.stride(i);
+            output += run.source * output_.stride(i);
+            pixels.output_step[i] = distance(run.count, run.source_step, output_.stride(i));
         }
+        pixels.input = {{input, input_.stride(4), across.count(), 0}};
+        const auto &[d, h, w] = runs;
+        const Index tap = w.source_tap * output_.stride(3), channel = output_.stride(4);
+        const bool even = w.taps == 1 || down.count() == 1 || tap == down.count() * channel;
+        for (Index td = 0; td < d.taps; ++td)
+            for (Index th = 0; th < h.taps; ++th)
+                for (Index tw = 0; tw < (even ? 1 : w.taps); ++tw) {
+                    const Index row = (((d.kernel + td - block.taps[0].first) * block.taps[1].count() + h.kernel + th -
+                                        block.taps[1].first) *
+                                           block.taps[2].count() +
+                                       w.kernel + tw - block.taps[2].first) *
+                                      block.rows.count();
+                    pixels.output.push_back({output + td * d.source_tap * output_.stride(1) +
+                                                 th * h.source_tap * output_.stride(2) + tw * tap,
+                                             down.count() == 1 && w.taps > 1 ? tap : channel,
+                                             down.count() * (even ? w.taps : 1), row});
+                }
         pixels.along = along_longest(pixels.count);
         pixels.all_lines = 1;
         for (int i : pixels.along.others)
             pixels.all_lines *= pixels.count[i];
         const Index length = pixels.count[pixels.along.axis];
         pixels.pieces = ceil_div(length, pixels_);
-        pixels.lines = length ? std::max<Index>(1, pixels_ / ceil_div(length, pixels.pieces)) : 1;
+        pixels.lines = std::max<Index>(1, pixels_ / ceil_div(length, pixels.pieces));
         return pixels;
     }
 
-    /// A block of one tap's matrix, its sums, and copies of the pixels of a step.
+    static Index steps_of(const std::vector<Pixels> &all) {
+        Index steps = 0;
+        for (const Pixels &pixels : all)
+            steps += pixels.steps();
+        return steps;
+    }
+
+    /// A block, its sums, and copies of the pixels of a step.
     struct Work {
-        Index tap, group;
-        Range rows, columns;
+        Block block;
         T *sums;
         Index sums_row;
         std::vector<Segment> segments;
@@ -150,124 +255,179 @@ template <class T> class Outer {
     };
 
     void compute(Index task) const {
-        const Index share = task % shares_;
-        task /= shares_;
-        const Index column = task % column_blocks_ * kTilesAcross * plan_.kernel->columns;
-        task /= column_blocks_;
-        const Index row = task % row_blocks_ * kTilesDown * plan_.kernel->rows;
-        task /= row_blocks_;
+        const auto next = [&](Index count) {
+            const Index index = task % count;
+            task /= count;
+            return index;
+        };
+        const Index share = next(shares_), column = next(column_blocks_) * kTilesAcross * plan_.kernel->columns,
+                    row = next(row_blocks_) * kTilesDown * plan_.kernel->rows, group = next(groups_);
         Work work{};
-        work.group = task % groups_;
-        work.tap = task / groups_;
-        work.rows = {row, std::min(rows_, row + kTilesDown * plan_.kernel->rows)};
-        work.columns = {column, std::min(columns_, column + kTilesAcross * plan_.kernel->columns)};
-        if (buffer_ || direct_) {
+        work.block = block(group, task, {row, std::min(rows_, row + kTilesDown * plan_.kernel->rows)},
+                           {column, std::min(columns_, column + kTilesAcross * plan_.kernel->columns)});
+        const Index height = work.block.height(), width = work.block.columns.count();
+        const bool in_place = (buffer_ || direct_) && height == work.block.rows.count();
+        if (in_place) {
             work.sums_row = stride_[3];
-            work.sums = sums_ + share * elements() + first_element(work, stride_) + work.group * columns_ + column;
+            work.sums = sums_ + share * elements() + first_element(work.block, stride_) + group * columns_ + column;
         } else {
-            work.sums_row = work.columns.count();
-            work.sums = work.own_sums.emplace(work.rows.count() * work.sums_row).get();
+            work.sums_row = width;
+            work.sums = work.own_sums.emplace(height * width).get();
         }
-        for (Index r = 0; r < work.rows.count(); ++r)
-            std::fill_n(work.sums + r * work.sums_row, work.columns.count(), T{});
-        if (!output_.whole)
-            work.a.emplace(pixels_ * (plan_.channelwise ? work.columns : work.rows).count());
+        for (Index r = 0; r < height; ++r)
+            std::fill_n(work.sums + r * work.sums_row, width, T{});
+        work.a.emplace(pixels_ * (plan_.channelwise ? width : height));
         if (!input_.whole)
-            work.b.emplace(pixels_ * work.columns.count());
+            work.b.emplace(pixels_ * width);
 
-        const Pixels pixels = pixels_of(work.tap);
-        const Index steps = pixels.steps();
-        for (Index step = share * steps / shares_; step < (share + 1) * steps / shares_; ++step) {
-            if (interrupted())
-                return;
-            add_step(work, pixels, step);
+        const std::vector<Pixels> all = pixels_of(work.block);
+        const Index steps = steps_of(all);
+        Index first = share * steps / shares_, last = (share + 1) * steps / shares_;
+        for (const Pixels &pixels : all) {
+            for (Index step = std::max<Index>(first, 0); step < std::min(last, pixels.steps()); ++step) {
+                if (interrupted())
+                    return;
+                add_step(work, pixels, step);
+            }
+            first -= pixels.steps();
+            last -= pixels.steps();
         }
-        if (work.own_sums)
-            store(work.sums, work.sums_row, work.rows.count(), work.columns.count(), plan_.element, plan_.isa,
-                  {at(filter_, plan_.element,
-                      first_element(work, filter_.stride) + (work.group * columns_ + column) * filter_.stride[4]),
-                   filter_.stride[3], filter_.stride[4]});
+        if (!in_place)
+            write(work, share);
     }
 
     /// Where the block's first row begins in an array with the filter's axes.
-    Index first_element(const Work &work, const Index *stride) const {
-        return offset(work.tap, stride) + work.rows.first * stride[3];
+    static Index first_element(const Block &block, const Index *stride) {
+        const auto &[d, h, w] = block.taps;
+        return d.first * stride[0] + h.first * stride[1] + w.first * stride[2] + block.rows.first * stride[3];
     }
 
     void add_step(Work &work, const Pixels &pixels, Index step) const {
-        const auto &[tap, group, rows, columns, sums, sums_row, segments, own_sums, a_copy, b_copy] = work;
+        const Range columns = work.block.columns;
         Tile<T> tile{};
         tile.depth = gather_segments(pixels, step, work.segments);
-        tile.segments = segments.data();
-        tile.count = static_cast<Index>(segments.size());
+        tile.segments = work.segments.data();
+        tile.count = static_cast<Index>(work.segments.size());
         tile.taps = 1;
         tile.a_row = 1;
         tile.a_step = pixels.output_step[pixels.along.axis];
-        tile.b_step = input_.stride()[pixels.along.axis];
+        tile.b_step = input_.stride(pixels.along.axis);
         tile.b_segment = 1;
-        tile.c_row = sums_row;
-        const Range across{group * columns_ + columns.first, group * columns_ + columns.last};
-        const Range down = plan_.channelwise ? across : Range{group * rows_ + rows.first, group * rows_ + rows.last};
-        const T *const a =
-            bring(output_, pixels.output, down, work.segments, &Segment::a, tile.depth, tile.a_step, a_copy);
-        const T *const b =
-            bring(input_, pixels.input, across, work.segments, &Segment::b, tile.depth, tile.b_step, b_copy);
+        tile.c_row = work.sums_row;
+        const T *const a = bring(output_, pixels.output, work.segments, &Segment::a, tile.depth, tile.a_step, work.a);
+        const T *const b = bring(input_, pixels.input, work.segments, &Segment::b, tile.depth, tile.b_step, work.b);
         for (Index column = 0; column < columns.count(); column += plan_.kernel->columns) {
             tile.columns = static_cast<int>(std::min<Index>(plan_.kernel->columns, columns.count() - column));
-            const Kernel &kernel = tile.columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
-            const bool partial = tile.columns < kernel.columns;
             tile.b = b + column;
-            const Index pieces = ceil_div(rows.count(), kernel.rows);
-            for (Index piece = 0; piece < pieces; ++piece) {
-                const Index row = piece * rows.count() / pieces;
-                const Index height = (piece + 1) * rows.count() / pieces - row;
-                tile.a = a + row;
-                tile.c = sums + row * sums_row + column;
-                if (plan_.channelwise) {
-                    tile.a += column;
-                    functions<T>(kernel).channel_sums[partial](tile);
-                } else
-                    functions<T>(kernel).outer[partial][height](tile);
+            if (plan_.channelwise) {
+                const Kernel &kernel = kernel_of(tile);
+                tile.a = a + column;
+                tile.c = work.sums + column;
+                functions<T>(kernel).channel_sums[tile.columns < kernel.columns](tile);
+                continue;
+            }
+            tile.a = a;
+            const auto &rows = pixels.output;
+            for (std::size_t i = 0; i < rows.size();) {
+                Index count = 0; // of rows that follow one another
+                tile.c = work.sums + rows[i].row * work.sums_row + column;
+                for (const Index row = rows[i].row; i < rows.size() && rows[i].row == row + count; ++i)
+                    count += rows[i].count;
+                multiply(tile, count);
+                tile.a += count;
             }
         }
     }
 
-    /// Where the channels of a step's first pixel are, after copying the pixels of all its segments if need be.
-    const T *bring(const Factor<T> &factor, Index first, Range channels, std::vector<Segment> &segments,
-                   Index Segment::*start, Index length, Index &step, const std::optional<Buffer<T>> &copy) const {
-        if (factor.whole)
-            return factor.whole->rows().data + first + channels.first;
-        T *to = copy->get();
-        const View &view = factor.view;
-        for (Segment &segment : segments) {
-            const Index offset = first + segment.*start + channels.first * view.stride[4];
-            load(plan_.element, plan_.isa, {at(view, plan_.element, offset), step, view.stride[4]}, length,
-                 channels.count(), to, channels.count());
-            segment.*start = to - copy->get();
-            to += length * channels.count();
+    const Kernel &kernel_of(const Tile<T> &tile) const {
+        return tile.columns < plan_.kernel->columns ? *plan_.tail : *plan_.kernel;
+    }
+
+    void multiply(Tile<T> tile, Index rows) const {
+        const Kernel &kernel = kernel_of(tile);
+        const T *const a = tile.a;
+        T *const c = tile.c;
+        const Index pieces = ceil_div(rows, kernel.rows);
+        for (Index piece = 0; piece < pieces; ++piece) {
+            const Index row = piece * rows / pieces, height = (piece + 1) * rows / pieces - row;
+            tile.a = a + row;
+            tile.c = c + row * tile.c_row;
+            functions<T>(kernel).outer[tile.columns < kernel.columns][height](tile);
         }
-        step = channels.count();
+    }
+
+    /// Where the channels of a step's first pixel are, after copying the pixels of all its segments unless they stand
+    /// together already.
+    const T *bring(const Factor<T> &factor, const std::vector<Stretch> &stretches, std::vector<Segment> &segments,
+                   Index Segment::*start, Index length, Index &step, const std::optional<Buffer<T>> &copy) const {
+        if (factor.whole && stretches.size() == 1 && (stretches[0].step == 1 || stretches[0].count == 1))
+            return factor.whole->rows().data + stretches[0].first;
+        Index width = 0;
+        for (const Stretch &stretch : stretches)
+            width += stretch.count;
+        T *to = copy->get();
+        for (Segment &segment : segments) {
+            Index column = 0;
+            for (const Stretch &stretch : stretches) {
+                const Index offset = stretch.first + segment.*start;
+                if (factor.whole)
+                    copy_matrix(plan_.isa, factor.whole->rows().data + offset, step, stretch.step, length,
+                                stretch.count, to + column, width);
+                else
+                    load(plan_.element, plan_.isa, {at(factor.view, plan_.element, offset), step, stretch.step}, length,
+                         stretch.count, to + column, width);
+                column += stretch.count;
+            }
+            segment.*start = to - copy->get();
+            to += length * width;
+        }
+        step = width;
         return copy->get();
     }
 
     /// The stretches of pixels of one step; returns their common length.
     Index gather_segments(const Pixels &pixels, Index step, std::vector<Segment> &segments) const {
         const Index piece = step % pixels.pieces, first_line = step / pixels.pieces * pixels.lines;
-        const Index length = pixels.count[pixels.along.axis];
+        const int axis = pixels.along.axis;
+        const Index length = pixels.count[axis];
         const Index begin = piece * length / pixels.pieces;
         segments.clear();
         for (Index line = first_line; line < std::min(pixels.all_lines, first_line + pixels.lines); ++line) {
-            Segment segment{begin * pixels.output_step[pixels.along.axis], begin * input_.stride()[pixels.along.axis]};
+            Segment segment{begin * pixels.output_step[axis], begin * input_.stride(axis)};
             Index rest = line;
             for (int i : {2, 1, 0}) {
-                const int axis = pixels.along.others[i];
-                segment.a += rest % pixels.count[axis] * pixels.output_step[axis];
-                segment.b += rest % pixels.count[axis] * input_.stride()[axis];
-                rest /= pixels.count[axis];
+                const int other = pixels.along.others[i];
+                segment.a += rest % pixels.count[other] * pixels.output_step[other];
+                segment.b += rest % pixels.count[other] * input_.stride(other);
+                rest /= pixels.count[other];
             }
             segments.push_back(segment);
         }
         return (piece + 1) * length / pixels.pieces - begin;
+    }
+
+    /// Stores a block's own sums, tap by tap: in the share's sums if there are several, else in the result.
+    void write(const Work &work, Index share) const {
+        const auto &[group, taps, rows, columns] = work.block;
+        const T *sums = work.sums;
+        Block tap = work.block; // its first and only one
+        for (Index d = taps[0].first; d < taps[0].last; ++d)
+            for (Index h = taps[1].first; h < taps[1].last; ++h)
+                for (Index w = taps[2].first; w < taps[2].last; ++w, sums += rows.count() * work.sums_row) {
+                    tap.taps[0].first = d;
+                    tap.taps[1].first = h;
+                    tap.taps[2].first = w;
+                    const Index channel = group * columns_ + columns.first;
+                    if (buffer_) {
+                        T *const to = sums_ + share * elements() + first_element(tap, stride_) + channel;
+                        for (Index row = 0; row < rows.count(); ++row)
+                            std::copy_n(sums + row * work.sums_row, columns.count(), to + row * stride_[3]);
+                    } else
+                        store(sums, work.sums_row, rows.count(), columns.count(), plan_.element, plan_.isa,
+                              {at(filter_, plan_.element,
+                                  first_element(tap, filter_.stride) + channel * filter_.stride[4]),
+                               filter_.stride[3], filter_.stride[4]});
+                }
     }
 
     /// Adds up the shares of one row of the filter, always in the same order, and stores it.
@@ -282,8 +442,9 @@ template <class T> class Outer {
     }
 
     Index offset(Index tap, const Index *stride) const {
-        const auto kernel = position(tap);
-        return kernel[0] * stride[0] + kernel[1] * stride[1] + kernel[2] * stride[2];
+        const Index *shape = filter_.shape;
+        return tap / shape[2] / shape[1] * stride[0] + tap / shape[2] % shape[1] * stride[1] +
+               tap % shape[2] * stride[2];
     }
 
     const Plan &plan_;
@@ -291,8 +452,9 @@ template <class T> class Outer {
     Factor<T> input_, output_;
     const Index groups_; // each with matrices of its own; channels that have a filter each are columns of one row
     const Index rows_, columns_; // of one tap's matrix in one group
-    const Index pixels_;         // in one step
     const Index row_blocks_, column_blocks_;
+    Index box_[3]; // taps of a block, along each axis
+    Index pixels_; // in one step
     Index shares_ = 1;
     bool direct_;                       // whether sums may be the result
     std::unique_ptr<Buffer<T>> buffer_; // of all shares' sums, if there are several
@@ -301,6 +463,10 @@ template <class T> class Outer {
 };
 
 } // namespace
+
+Index chain(Index rows, Index columns, Index size) {
+    return std::clamp(kStepBytes / ((rows + columns) * size), kFewestPixels, kMostPixels);
+}
 
 template <class T> void outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll) {
     Outer<T>(plan, input, output, filter, poll).run(poll);

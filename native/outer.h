@@ -9,4 +9,8 @@ namespace backstride {
 /// `input` and `output` are the factors, `filter` is the result. T is the type of the sums.
 template <class T> void outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll);
 
+/// How many pixels' products make one chain of additions in a matrix of so many rows and columns, of elements of so
+/// many bytes. Chains are added up in memory.
+Index chain(Index rows, Index columns, Index size);
+
 } // namespace backstride

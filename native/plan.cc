@@ -39,6 +39,13 @@ namespace {
     throw std::invalid_argument("kernel " + std::string(kernel) + " does not fit these elements or this machine");
 }
 
+/// The cheapest algorithm of plain sums in tiles. They decide how the filter gradient's sums are grouped, and so bits,
+/// which must not depend on the instruction set; nor do their costs, in relation to each other.
+Algorithm plainest(const Plan &plan) {
+    return cost(plan, Algorithm::taps, false) < cost(plan, Algorithm::tiles, false) ? Algorithm::taps
+                                                                                    : Algorithm::tiles;
+}
+
 /// A plan by tiles, of kernels that suit its columns.
 Plan by_tiles(Operand wrt, Element element, const Geometry &geometry, const Choice &choice) {
     const bool channelwise =
@@ -49,7 +56,9 @@ Plan by_tiles(Operand wrt, Element element, const Geometry &geometry, const Choi
     const Kernel &kernel = choose_kernel(choice.isa, sum, columns);
     const Kernel &narrow = choose_kernel(choice.isa, sum, columns % kernel.columns);
     const Kernel &tail = columns % kernel.columns <= narrow.columns ? narrow : kernel;
-    return {wrt, element, geometry, &kernel, &tail, choice.isa, choice.precision, choice.channels_first, channelwise};
+    Plan plan{wrt, element, geometry, &kernel, &tail, choice.isa, choice.precision, choice.channels_first, channelwise};
+    plan.algorithm = plainest(plan);
+    return plan;
 }
 
 /// The cheapest scheme that the precision admits. One for a filter that is packed already follows from the layer alone.
@@ -91,7 +100,10 @@ void take_algorithm(Plan &plan, std::string_view name) {
     } else if (name == "merged") {
         if (merged_fits(plan))
             plan.algorithm = Algorithm::merged;
-    } else if (name != "tiles") {
+    } else if (name == "tiles" || name == "taps") {
+        if (plan.wrt == Operand::filter && !plan.channelwise)
+            plan.algorithm = name == "taps" ? Algorithm::taps : Algorithm::tiles;
+    } else {
         plan.scheme = make_scheme(plan, name.back() - '0');
         if (plan.scheme)
             plan.algorithm = Algorithm::winograd;
@@ -161,15 +173,13 @@ std::string_view algorithm_name(const Plan &plan) {
 }
 
 std::string_view kernel_name(const Plan &plan) {
-    if (plan.algorithm == Algorithm::tiles || plan.algorithm == Algorithm::scatter)
-        return plan.kernel->name;
     if (plan.algorithm == Algorithm::merged)
         return merged_layer(plan).kernel->name;
     for (const LayerKernel &kernel : layer_kernels())
         if (kernel.isa == plan.isa && kernel.element == sum_of(plan.element) &&
             kernel.algorithm == algorithm_name(plan))
             return kernel.name;
-    return {};
+    return plan.kernel->name;
 }
 
 bool same_layer(const Plan &a, const Plan &b) {
@@ -186,8 +196,17 @@ void run(const Plan &plan, const View &first, const View &second, const View &re
     visit(sum_of(plan.element), [&](auto value) {
         using T = decltype(value);
         if constexpr (std::is_same_v<typename Sum<T>::type, T>) {
-            if (plan.wrt == Operand::filter)
-                return outer<T>(plan, first, second, result, poll);
+            if (plan.wrt == Operand::filter) {
+                if (plan.algorithm != Algorithm::winograd)
+                    return outer<T>(plan, first, second, result, poll);
+                if constexpr (std::is_floating_point_v<T>)
+                    if (!winograd_outer<T>(plan, first, second, result, poll)) {
+                        Plan plain = plan;
+                        plain.algorithm = plainest(plan);
+                        outer<T>(plain, first, second, result, poll);
+                    }
+                return;
+            }
             const auto &[source, filter] =
                 plan.wrt == Operand::output ? std::tie(first, second) : std::tie(second, first);
             Packed<T>(plan, filter, false, poll).run(plan, source, result, poll);

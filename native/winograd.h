@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: Apache-2.0
-// The transposed convolution and its input gradient by Winograd's algorithm on the phases of the stride.
+// The three operations by Winograd's algorithm on the phases of the stride.
 #pragma once
 
 #include <functional>
@@ -64,5 +64,10 @@ template <class T> class PackedPoints {
 template <class T>
 void winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
               const View &target, const std::function<void(const std::vector<Cells> &)> &again, Poll poll);
+
+/// Computes the filter gradient, and returns whether all of it is finite; if not, it is to be computed anew in another
+/// way.
+template <class T>
+bool winograd_outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll);
 
 } // namespace backstride

@@ -13,7 +13,7 @@ import autograd.numpy as anp
 import numpy as np
 import pytest
 from autograd import grad
-from cases import GEOMETRIES, Case, case, same
+from cases import GEOMETRIES, OPERANDS, Case, case, exact, integers, same
 from conftest import Python
 from numpy.testing import assert_array_equal
 
@@ -31,6 +31,8 @@ LARGE = [
     case("k3-s1", same(24, 3, 1, 24), same(24, 3, 1, 24), channels=(64, 80), batch=2),
     case("k16-s8", same(300, 16, 8, 2400), channels=(128, 48), batch=1),
 ]
+# Whose plain sums in the filter gradient are of the shortest chains, and so have the least errors.
+MANY_CHANNELS = case("k4-s2-many", same(32, 4, 2, 64), same(20, 4, 2, 40), channels=(512, 128), batch=1)
 MODES = ["strict", "default", "fast"]
 MOST = {"default": 1.25, "fast": 4.0}
 
@@ -50,30 +52,38 @@ def algorithms(geometry: Geometry, wrt: str, mode: str, packed: bool = False) ->
     return plan(wrt, geometry, "float32", mode, packed).algorithm
 
 
+def derivative(wrt: str, geometry: Geometry, mode: str, *given: np.ndarray) -> np.ndarray:
+    """By the algorithm of the most points that the mode admits, though it may not pay here."""
+    names = {"strict": [""], "default": ["winograd4"], "fast": ["winograd6", "winograd4"]}[mode]
+    plans = [plan(wrt, geometry, "float32", mode, algorithm=name) for name in names]
+    result = np.empty(geometry.shape(wrt), np.float32)
+    next(each for each in plans if mode == "strict" or each.algorithm in names).run(*given, result)
+    return result
+
+
 def results(wrt: str, geometry: Geometry, operands: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     """By mode, and in float64."""
     given = [operands[name] for name in operands if name != wrt]
-    found = {}
-    for mode in MODES:
-        with backstride.precision(mode):
-            found[mode] = backend.derivative(wrt, geometry, *given)
+    found = {mode: derivative(wrt, geometry, mode, *given) for mode in MODES}
     with backstride.precision("strict"):
         found["exact"] = backend.derivative(wrt, geometry, *(array.astype(np.float64) for array in given))
     return found
 
 
 @pytest.mark.parametrize("large", LARGE, ids=str)
-@pytest.mark.parametrize("wrt", ["output", "input"])
+@pytest.mark.parametrize("wrt", OPERANDS)
 def test_large_layers_take_winograd_unless_it_is_strict(wrt: str, large: Case) -> None:
     chosen = [algorithms(large.geometry, wrt, mode, packed=True) for mode in MODES]
-    assert chosen[0] in ("tiles", "merged")
-    if (wrt, str(large)) != ("input", "k3-s2"):  # 1.3 times fewer products don't pay for four planes of points
+    assert chosen[0] in (("tiles", "taps") if wrt == "filter" else ("tiles", "merged"))
+    # Where points of many planes, or of few channels, don't cost more than the products that they save.
+    paying = {"input": ("k4-s2", "k3-s1"), "filter": ("k4-s2", "k5-s2", "k3-s1", "k16-s8")}
+    if wrt == "output" or str(large) in paying[wrt]:
         assert all(algorithm.startswith("winograd") for algorithm in chosen[1:])
 
 
 @pytest.mark.parametrize("distribution", ["normal", "non-negative", "heavy-tailed", "offset"])
-@pytest.mark.parametrize("large", LARGE, ids=str)
-@pytest.mark.parametrize("wrt", ["output", "input"])
+@pytest.mark.parametrize("large", [*LARGE, MANY_CHANNELS], ids=str)
+@pytest.mark.parametrize("wrt", OPERANDS)
 def test_errors_are_within_the_modes_bounds(wrt: str, large: Case, distribution: str) -> None:
     found = results(wrt, large.geometry, arrays(large.geometry, distribution))
     errors = {mode: np.sqrt(np.mean((found[mode] - found["exact"]) ** 2)) for mode in MODES}
@@ -91,25 +101,23 @@ def test_bits_do_not_depend_on_threads_or_layout(wrt: str, large: Case, mode: st
     first = [np.moveaxis(a, -1, 1) if n != "filter" else a for n, a in operands.items() if n != wrt]
     last = [array for name, array in operands.items() if name != wrt]
     threads = backstride.get_num_threads()
-    with backstride.precision(mode):
-        try:
-            found = []
-            for count in (1, 2, 5):
-                backstride.set_num_threads(count)
-                found.append(backend.derivative(wrt, geometry, *last))
-        finally:
-            backstride.set_num_threads(threads)
-        turned = backend.derivative(wrt, replace(geometry, channels_first=True), *first)
+    try:
+        found = []
+        for count in (1, 2, 5):
+            backstride.set_num_threads(count)
+            found.append(derivative(wrt, geometry, mode, *last))
+    finally:
+        backstride.set_num_threads(threads)
+    turned = derivative(wrt, replace(geometry, channels_first=True), mode, *first)
     found.append(np.moveaxis(turned, 1, -1) if wrt != "filter" else turned)
     assert len({np.ascontiguousarray(each).tobytes() for each in found}) == 1
 
 
 @pytest.mark.parametrize("mode", ["default", "fast"])
 @pytest.mark.parametrize("large", LARGE, ids=str)
-@pytest.mark.parametrize("wrt", ["output", "input"])
-def test_nonfinite_values_stay_where_strict_has_them(wrt: str, large: Case, mode: str) -> None:
+@pytest.mark.parametrize(("wrt", "name"), [("output", "input"), ("input", "output"), ("filter", "output")])
+def test_nonfinite_values_stay_where_strict_has_them(wrt: str, name: str, large: Case, mode: str) -> None:
     operands = arrays(large.geometry)
-    name = "input" if wrt == "output" else "output"
     rng = np.random.default_rng(1)
     for value in (np.nan, np.inf, 3e38):
         placed = operands[name].copy()
@@ -120,9 +128,11 @@ def test_nonfinite_values_stay_where_strict_has_them(wrt: str, large: Case, mode
         assert_array_equal(np.isnan(found[mode]), np.isnan(found["strict"]))
         assert_array_equal(np.isinf(found[mode]), np.isinf(found["strict"]))
         assert (abs(found["strict"]) > 1e30).any() or not np.isfinite(found["strict"]).all()
-    placed = operands["filter"].copy()
+    other = "input" if wrt == "filter" else "filter"
+    placed = operands[other].copy()
     placed.flat[7] = np.inf
-    found = results(wrt, large.geometry, operands | {"filter": placed})
+    with np.errstate(all="ignore"):
+        found = results(wrt, large.geometry, operands | {other: placed})
     assert found[mode].tobytes() == found["strict"].tobytes()
 
 
@@ -153,13 +163,13 @@ def test_gradients_have_the_mode_too() -> None:
     operands = arrays(geometry)
     shape = geometry.shape("output")
 
-    def loss(x: Any) -> Any:
-        return anp.sum(nn.conv2d_transpose(x, operands["filter"], shape, 2) * operands["output"])
+    def loss(w: Any) -> Any:
+        return anp.sum(nn.conv2d_transpose(operands["input"], w, shape, 2) * operands["output"])
 
     gradients = []
     for mode in MODES:
         with backstride.precision(mode):
-            gradients.append(grad(loss)(operands["input"]))
+            gradients.append(grad(loss)(operands["filter"]))
     assert gradients[0].tobytes() not in (gradients[1].tobytes(), gradients[2].tobytes())
 
 
@@ -262,7 +272,8 @@ def test_modes_admit_some_algorithms() -> None:
         ):
             backstride.plan(w, precision=mode, algorithm=algorithm)
     with pytest.raises(
-        ValueError, match=r"`algorithm` must be one of tiles, lanes, scatter, merged, winograd3, .*got algorithm='gemm'"
+        ValueError,
+        match=r"`algorithm` must be one of tiles, lanes, scatter, merged, taps, winograd3, .*got algorithm='gemm'",
     ):
         backstride.plan(w, algorithm="gemm")
     with pytest.raises(TypeError, match=r"`algorithm` must be one of .*; got algorithm=4"):
@@ -285,6 +296,27 @@ def test_scatter_and_merged_phases_have_the_bits_of_tiles(case: Case) -> None:
                 sized.run(x, w, result)
             found.append(result.tobytes())
         assert found[0] == found[1] == found[2]
+
+
+@pytest.mark.parametrize("case", GEOMETRIES, ids=str)
+def test_filter_gradients_are_exact_whichever_way_taps_are_grouped(case: Case) -> None:
+    depthwise = case.geometry.groups > 1 and case.geometry.shape("filter")[-2:] == (1, case.geometry.groups)
+    for layout, element in itertools.product((case, case.channels_first), ("float32", "float64")):
+        geometry = layout.geometry
+        for algorithm in ("tiles", "taps"):
+            sized = plan("filter", geometry, element, "strict", algorithm=algorithm)
+            assert sized.algorithm == ("tiles" if depthwise else algorithm)
+            result = np.full(geometry.shape("filter"), np.nan, element)
+            sized.run(*(integers(geometry, name, element) for name in ("input", "output")), result)
+            assert_array_equal(result, exact(geometry, "filter"))
+
+
+def test_taps_are_grouped_alike_for_every_kernel() -> None:
+    """Or bits would depend on the instruction set."""
+    names = [name for name, _, element, _, _ in _native.kernels() if element == "float32" and "wino" not in name]
+    for each in GEOMETRIES:
+        found = {plan("filter", each.geometry, "float32", "strict", kernel=name).algorithm for name in names}
+        assert found == {plan("filter", each.geometry, "float32", "strict").algorithm}
 
 
 # A crop within a position at either end; at one; of whole positions; one position, cropped at both ends; and more cells
@@ -340,7 +372,7 @@ def costs(wrt: str, geometry: Geometry, mode: str = "fast", packed: bool = True)
 def test_the_cheapest_is_chosen() -> None:
     sizes = itertools.product((1, 5, 40), (1, 3, 17, 64), (3, 16, 130), (1, 3, 20, 32), (2, 3, 4, 5))
     chosen = set()
-    for (batch, length, into, out, kernel), wrt in itertools.product(sizes, ("output", "input")):
+    for (batch, length, into, out, kernel), wrt in itertools.product(sizes, OPERANDS):
         geometry = Geometry((same(length, kernel, 2, 2 * length),) * 2, batch, into, out)
         for mode, packed in itertools.product(MODES, (False, True)):
             sized = plan(wrt, geometry, "float32", mode, packed)
@@ -348,11 +380,17 @@ def test_the_cheapest_is_chosen() -> None:
             assert sized.algorithm == min(found, key=found.__getitem__)
             assert all(cost > 0 for cost in found.values())
             chosen.add(sized.algorithm)
-    assert {"tiles", "lanes", "scatter", "merged", "winograd4", "winograd6"} <= chosen
+    assert {"tiles", "lanes", "scatter", "merged", "taps", "winograd4", "winograd6"} <= chosen
+
+
+def test_few_output_channels_take_taps_in_the_filter_gradient() -> None:
+    for out, kernel, algorithm in ((1, 5, "taps"), (3, 4, "taps"), (3, 1, "tiles"), (256, 5, "tiles")):
+        geometry = Geometry((same(64, kernel, 2, 128),) * 2, 2, 128, out)
+        assert plan("filter", geometry, "float32", "strict").algorithm == algorithm
 
 
 def test_costs_grow_with_the_work() -> None:
-    for wrt in ("output", "input"):
+    for wrt in OPERANDS:
         for smaller, larger in itertools.pairwise(
             Geometry((same(length, 4, 2, 2 * length),) * 2, 2, 64, 64) for length in (8, 16, 32, 64)
         ):

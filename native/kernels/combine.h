@@ -71,6 +71,16 @@ template <int N, int Taps> struct TargetMatrix {
     static constexpr auto value = target_matrix<N, Taps>();
 };
 
+template <class M> struct Transposed {
+    static constexpr auto value = [] {
+        Matrix<M::value.kColumns, M::value.kRows> matrix{};
+        for (int row = 0; row < M::value.kRows; ++row)
+            for (int column = 0; column < M::value.kColumns; ++column)
+                matrix.at[column][row] = M::value.at[row][column];
+        return matrix;
+    }();
+};
+
 /// Down the columns by one matrix, along the rows by another.
 template <class V, class Down, class Along> struct Combination {
     using T = typename V::Scalar;
@@ -169,11 +179,15 @@ template <class V, int Down, int Along> constexpr void add_forms(CombineFunction
     constexpr int kDown = kForms[Down].points, kAlong = kForms[Along].points;
     if constexpr (kDown == kAlong || kDown == 1 || kAlong == 1) {
         constexpr int kDownTaps = kForms[Down].taps, kAlongTaps = kForms[Along].taps;
+        using DownFilter = FilterMatrix<kDown, kDownTaps>;
+        using AlongFilter = FilterMatrix<kAlong, kAlongTaps>;
+        using DownTarget = TargetMatrix<kDown, kDownTaps>;
+        using AlongTarget = TargetMatrix<kAlong, kAlongTaps>;
         functions.source[Down][Along] = Combination<V, SourceMatrix<kDown>, SourceMatrix<kAlong>>::apply;
-        functions.filter[Down][Along] =
-            Combination<V, FilterMatrix<kDown, kDownTaps>, FilterMatrix<kAlong, kAlongTaps>>::apply;
-        functions.target[Down][Along] =
-            Combination<V, TargetMatrix<kDown, kDownTaps>, TargetMatrix<kAlong, kAlongTaps>>::apply;
+        functions.filter[Down][Along] = Combination<V, DownFilter, AlongFilter>::apply;
+        functions.target[Down][Along] = Combination<V, DownTarget, AlongTarget>::apply;
+        functions.cells[Down][Along] = Combination<V, Transposed<DownTarget>, Transposed<AlongTarget>>::apply;
+        functions.taps[Down][Along] = Combination<V, Transposed<DownFilter>, Transposed<AlongFilter>>::apply;
     }
 }
 

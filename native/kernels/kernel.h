@@ -143,10 +143,12 @@ constexpr Form kForms[] = {{1, 1}, {3, 2}, {4, 2}, {4, 3}, {6, 3}};
 constexpr int kFormCount = 5, kMostPoints = 6;
 
 /// By the forms of the height and the width, which have the same number of points unless one of them has one tap; null
-/// where they don't. Source cells to points, taps to points, points to cells of the result.
+/// where they don't. Source cells to points, taps to points, points to cells of the result; for the filter gradient
+/// cells of the result to points, and points to taps.
 template <class T> struct CombineFunctions {
     using Function = bool (*)(const Combine<T> &);
-    Function source[kFormCount][kFormCount], filter[kFormCount][kFormCount], target[kFormCount][kFormCount];
+    using ByForms = Function[kFormCount][kFormCount];
+    ByForms source, filter, target, cells, taps;
 };
 
 struct Kernel {

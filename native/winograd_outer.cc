@@ -1,0 +1,329 @@
+// SPDX-License-Identifier: Apache-2.0
+// The filter gradient by Winograd's algorithm. A tile of the result is y = A[(G g) . (B d)] with a tile d of the
+// source and taps g, so the gradient of g is G'[(A' y) . (B d)], summed over tiles: products of points, summed, and
+// only then made taps.
+#include <algorithm>
+#include <atomic>
+#include <optional>
+
+#include "lines.h"
+#include "outer.h"
+#include "pack.h"
+#include "winograd.h"
+
+namespace backstride {
+namespace {
+
+// The points of so many tiles are made at a time. More take more memory, fewer make taps of sums more often.
+constexpr Index kRoundBytes = 24 << 20, kMostRoundBytes = 48 << 20, kEnoughTiles = 256;
+// If all sums at all points are so few, each thread makes points for itself, so many tiles at a time.
+constexpr Index kOwnSums = 1 << 20, kSumsPerTile = 2 << 10, kOwnBytes = 512 << 10, kFewestOwnTiles = 32,
+                kMostOwnTiles = 128;
+// A task's part of the products, whose sums at all points stay in a second-level cache with the factors of one step.
+constexpr Index kRows = 64, kColumns = 64;
+// With fewer tasks than this, the tiles of a round are shared out, too, each share with sums of its own.
+constexpr Index kEnoughTasks = 32, kFewestTilesPerShare = 64;
+constexpr Index kTransformed = 4; // tiles in a task
+
+template <class T> class Outer {
+  public:
+    Outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll)
+        : plan_(plan), filter_(filter), input_(input, plan.element, plan.isa, poll),
+          output_(output, plan.element, plan.isa, poll), lines_(plan, *plan.scheme), points_(lines_.points()),
+          streams_(lines_.streams()), tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
+          rows_(filter.shape[3]), columns_(filter.shape[4]), row_blocks_(ceil_div(rows_, kRows)),
+          column_blocks_(ceil_div(columns_, kColumns)), elements_(filter.shape[1] * filter.shape[2] * rows_ * columns_),
+          direct_(in_place<T>(filter, plan.element)), functions_(combine_functions<T>(plan.isa)),
+          height_(plan.scheme->axes[0].index), width_(plan.scheme->axes[1].index) {
+        const Index tile = points_ * (columns_ + streams_ * rows_) * Index{sizeof(T)};
+        const Index sums = point_sums() * points_ * Index{sizeof(T)};
+        alone_ = sums <= kOwnSums;
+        rounds_ =
+            ceil_div(tiles_, alone_ ? std::clamp(kOwnBytes / tile, kFewestOwnTiles, kMostOwnTiles)
+                                    : std::max(kRoundBytes / tile, std::min(kMostRoundBytes / tile, kEnoughTiles) + 1));
+        // The more sums a share has, the more tiles are to be worth them.
+        const Index fewest =
+            alone_ ? std::clamp(sums / kSumsPerTile, kFewestOwnTiles, kMostOwnTiles) : kFewestTilesPerShare;
+        shares_ = std::clamp<Index>((alone_ ? tiles_ : ceil_div(tiles_, rounds_)) / fewest, 1,
+                                    ceil_div(kEnoughTasks, alone_ ? 1 : blocks()));
+        for (Index stream = 0; stream < streams_; ++stream)
+            for (Index point = 0; point < points_; ++point)
+                live_.push_back(lines_.live(stream, point));
+        const bool four = std::max(lines_.height.form().points, lines_.width.form().points) == 4;
+        step_ = chain(rows_, columns_, sizeof(T)) / (four ? 4 : 8);
+        sums_ = static_cast<T *>(filter.data);
+        std::copy_n(filter.stride + 1, 3, stride_);
+        if (shares_ > 1 || !direct_) {
+            sums_ = own_sums_.emplace(shares_ * elements_).get();
+            stride_[2] = columns_;
+            stride_[1] = rows_ * columns_;
+            stride_[0] = filter.shape[2] * stride_[1];
+        }
+    }
+
+    bool run(Poll poll) {
+        if (alone_)
+            parallel_for(shares_, [&](Index share) { compute(share); }, poll);
+        else {
+            const Index most = ceil_div(tiles_, rounds_);
+            const Buffer<T> source(points_ * most * columns_), target(points_ * most * streams_ * rows_);
+            for (Index n = 0; n < rounds_ && finite_; ++n) {
+                const Index first = n * tiles_ / rounds_;
+                const Round round{first, (n + 1) * tiles_ / rounds_ - first, source.get(), target.get()};
+                parallel_for(
+                    ceil_div(round.count, kTransformed),
+                    [&](Index task) {
+                        const Index tile = task * kTransformed;
+                        transform(round, {tile, std::min(round.count, tile + kTransformed)});
+                    },
+                    poll);
+                parallel_for(
+                    blocks() * shares_,
+                    [&](Index task) {
+                        if (interrupted())
+                            return;
+                        const Index share = task % shares_;
+                        const Block block = block_of(task / shares_);
+                        const Buffer<T> sums(points_ * block.size());
+                        std::fill_n(sums.get(), points_ * block.size(), T{});
+                        multiply(round, {share * round.count / shares_, (share + 1) * round.count / shares_}, block,
+                                 sums.get());
+                        write(block, sums.get(), n == 0, share);
+                    },
+                    poll);
+            }
+        }
+        if (own_sums_)
+            parallel_for(filter_.shape[1] * filter_.shape[2] * rows_, [&](Index row) { add_up(row); }, poll);
+        return finite_;
+    }
+
+  private:
+    /// Tiles whose points exist at a time: of a block of channels all points, tile by tile, its channels together.
+    struct Round {
+        Index first, count;
+        T *source, *target;
+    };
+
+    /// A part of the products.
+    struct Block {
+        Index stream;
+        Range rows, columns;
+        Index size() const { return rows.count() * columns.count(); }
+    };
+    Index blocks() const { return streams_ * row_blocks_ * column_blocks_; }
+    Block block_of(Index index) const {
+        return {index / column_blocks_ / row_blocks_, rows(index / column_blocks_ % row_blocks_),
+                columns(index % column_blocks_)};
+    }
+    Index point_sums() const { return streams_ * rows_ * columns_; }
+    Range rows(Index block) const { return {block * rows_ / row_blocks_, (block + 1) * rows_ / row_blocks_}; }
+    Range columns(Index block) const { return {block * kColumns, std::min(columns_, (block + 1) * kColumns)}; }
+
+    /// A block's values at a point.
+    T *source(const Round &round, Range channels, Index point) const {
+        return round.source + (channels.first * points_ + point * channels.count()) * round.count;
+    }
+    T *target(const Round &round, Index stream, Range channels, Index point) const {
+        return round.target + ((stream * rows_ + channels.first) * points_ + point * channels.count()) * round.count;
+    }
+
+    /// All that is to be done with a share of the tiles.
+    void compute(Index share) {
+        const Index begin = share * tiles_ / shares_, end = (share + 1) * tiles_ / shares_;
+        const Index rounds = ceil_div(end - begin, ceil_div(tiles_, rounds_)), most = ceil_div(end - begin, rounds);
+        const Buffer<T> source(points_ * most * columns_), target(points_ * most * streams_ * rows_);
+        const Buffer<T> sums(points_ * point_sums());
+        std::fill_n(sums.get(), points_ * point_sums(), T{});
+        const auto each_block = [&](auto body) {
+            Index before = 0;
+            for (Index index = 0; index < blocks(); ++index) {
+                const Block block = block_of(index);
+                body(block, sums.get() + points_ * before);
+                before += block.size();
+            }
+        };
+        for (Index n = 0; n < rounds; ++n) {
+            if (interrupted())
+                return;
+            const Index first = begin + n * (end - begin) / rounds;
+            const Round round{first, begin + (n + 1) * (end - begin) / rounds - first, source.get(), target.get()};
+            transform(round, {0, round.count});
+            each_block([&](const Block &block, T *at) { multiply(round, {0, round.count}, block, at); });
+        }
+        each_block([&](const Block &block, const T *at) { write(block, at, true, share); });
+    }
+
+    /// Whether a stream has a product at this point.
+    bool live(Index stream, Index point) const { return live_[static_cast<std::size_t>(stream * points_ + point)]; }
+
+    /// Makes the points of some tiles.
+    void transform(const Round &round, Range tiles) const {
+        const T zeros[kColumns]{};
+        alignas(64) T unused[kColumns];
+        const T *cells[kMostPoints * kMostPoints], *in[kMostPoints * kMostPoints];
+        T *out[kMostPoints * kMostPoints];
+        // `count` cells of a tile, of which some do not exist, made points.
+        const auto make = [&](Index count, Range channels, auto place, auto function) {
+            for (Index i = 0; i < count; ++i)
+                in[i] = cells[i] ? cells[i] + channels.first : zeros;
+            for (Index point = 0; point < points_; ++point)
+                out[point] = place(point);
+            function({in, out, channels.count()});
+        };
+        const Line &height = lines_.height, &width = lines_.width;
+        const Index h_cells = height.form().cells(), w_cells = width.form().cells(), w_points = width.form().points;
+        for (Index tile = tiles.first; tile < tiles.last; ++tile) {
+            const Index image = (round.first + tile) / lines_.tiles(), depths = plan_.geometry.axes[0].input;
+            const Index down = (round.first + tile) % lines_.tiles() / width.tiles(),
+                        along = (round.first + tile) % width.tiles();
+            const auto cell = [&](const backstride::Rows<const T> &rows, Index h, Index w, Index h_length,
+                                  Index w_length) -> const T * {
+                return h < 0 || h >= h_length || w < 0 || w >= w_length
+                           ? nullptr
+                           : rows.data + image / depths * rows.stride[0] + image % depths * rows.stride[1] +
+                                 h * rows.stride[2] + w * rows.stride[3];
+            };
+            for (Index i = 0; i < points_; ++i)
+                cells[i] =
+                    cell(input_.rows(), height.source_cell(0, down, i / w_points),
+                         width.source_cell(0, along, i % w_points), height.source_length(), width.source_length());
+            for (Index block = 0; block < column_blocks_; ++block) {
+                const Range channels = columns(block);
+                make(
+                    points_, channels,
+                    [&](Index point) { return source(round, channels, point) + tile * channels.count(); },
+                    functions_.source[height_][width_]);
+            }
+            for (Index stream = 0; stream < streams_; ++stream) {
+                for (Index i = 0; i < h_cells * w_cells; ++i)
+                    cells[i] = cell(output_.rows(), height.target_cell(stream / width.streams(), down, i / w_cells),
+                                    width.target_cell(stream % width.streams(), along, i % w_cells),
+                                    height.target_length(), width.target_length());
+                for (Index block = 0; block < row_blocks_; ++block) {
+                    const Range channels = rows(block);
+                    make(
+                        h_cells * w_cells, channels,
+                        [&](Index point) {
+                            return live(stream, point)
+                                       ? target(round, stream, channels, point) + tile * channels.count()
+                                       : unused;
+                        },
+                        functions_.cells[height_][width_]);
+                }
+            }
+        }
+    }
+
+    /// Adds a block's products at all points, for some of the round's tiles, to its sums.
+    void multiply(const Round &round, Range tiles, const Block &block, T *sums) const {
+        const Index height = block.rows.count(), width = block.columns.count();
+        for (Index point = 0; point < points_; ++point)
+            if (live(block.stream, point))
+                for (Index first = tiles.first; first < tiles.last; first += step_)
+                    multiply(target(round, block.stream, block.rows, point) + first * height, height,
+                             source(round, block.columns, point) + first * width, width,
+                             std::min(step_, tiles.last - first), sums + point * block.size());
+    }
+
+    /// Adds to c the products of a, `depth` times `rows`, and b, `depth` times `columns`.
+    void multiply(const T *a, Index rows, const T *b, Index columns, Index depth, T *c) const {
+        const Segment segment{0, 0};
+        Tile<T> tile{};
+        tile.a_row = 1;
+        tile.a_step = rows;
+        tile.b_step = tile.c_row = columns;
+        tile.segments = &segment;
+        tile.count = tile.taps = 1;
+        tile.depth = depth;
+        const Element element = sum_of(plan_.element);
+        const Index widest = choose_kernel(plan_.isa, element, kColumns).columns;
+        for (Index column = 0; column < columns; column += widest) {
+            tile.columns = static_cast<int>(std::min(widest, columns - column));
+            const Kernel &kernel = choose_kernel(plan_.isa, element, tile.columns);
+            tile.b = b + column;
+            const Index pieces = ceil_div(rows, kernel.rows);
+            for (Index piece = 0; piece < pieces; ++piece) {
+                const Index row = piece * rows / pieces;
+                tile.a = a + row;
+                tile.c = c + row * columns + column;
+                functions<T>(kernel).outer[tile.columns < kernel.columns][(piece + 1) * rows / pieces - row](tile);
+            }
+        }
+    }
+
+    /// Makes taps of a block's sums, and adds them to those of its share, unless they are the first.
+    void write(const Block &block, const T *sums, bool first, Index share) {
+        for (Index row = 0; row < block.rows.count(); ++row)
+            write(block, sums + row * block.columns.count(), first,
+                  sums_ + share * elements_ + (block.rows.first + row) * stride_[2] + block.columns.first);
+    }
+
+    /// The same for one output channel.
+    void write(const Block &block, const T *sums, bool first, T *to) {
+        const Index stream = block.stream, columns = block.columns.count();
+        alignas(64) T scratch[kMostPoints * kMostPoints * kColumns];
+        const T *in[kMostPoints * kMostPoints];
+        T *out[kMostPoints * kMostPoints], *place[kMostPoints * kMostPoints];
+        for (Index point = 0; point < points_; ++point)
+            in[point] = sums + point * block.size();
+        const Index w_taps = lines_.width.form().taps, taps = lines_.height.form().taps * w_taps;
+        for (Index tap = 0; tap < taps; ++tap) {
+            const Index h = lines_.height.filter_cell(stream / lines_.width.streams(), tap / w_taps);
+            const Index w = lines_.width.filter_cell(stream % lines_.width.streams(), tap % w_taps);
+            place[tap] = h < 0 || w < 0 ? nullptr : to + h * stride_[0] + w * stride_[1];
+            out[tap] = first && place[tap] ? place[tap] : scratch + tap * kColumns;
+        }
+        if (!functions_.taps[height_][width_]({in, out, columns}))
+            finite_ = false;
+        for (Index tap = 0; tap < taps; ++tap)
+            if (place[tap] && out[tap] != place[tap])
+                for (Index i = 0; i < columns; ++i)
+                    place[tap][i] += out[tap][i];
+    }
+
+    /// Adds up the shares of one row of the filter, always in the same order, and stores it.
+    void add_up(Index row) const {
+        T *const sums = sums_ + row * columns_;
+        for (Index share = 1; share < shares_; ++share)
+            for (Index i = 0; i < columns_; ++i)
+                sums[i] += sums[share * elements_ + i];
+        const Index tap = row / rows_, *stride = filter_.stride;
+        const Index offset =
+            tap / filter_.shape[2] * stride[1] + tap % filter_.shape[2] * stride[2] + row % rows_ * stride[3];
+        store(sums, 0, 1, columns_, plan_.element, plan_.isa, {at(filter_, plan_.element, offset), 0, stride[4]});
+    }
+
+    const Plan &plan_;
+    const View &filter_;
+    const Readable<T> input_, output_;
+    const Lines lines_;
+    const Index points_, streams_, tiles_;
+    const Index rows_, columns_; // channels of the output and of the input
+    const Index row_blocks_, column_blocks_, elements_;
+    const bool direct_; // whether sums may be the result
+    const CombineFunctions<T> &functions_;
+    const int height_, width_; // forms
+    bool alone_;               // whether each thread makes points for itself, of a share of the tiles
+    Index rounds_, shares_;
+    // Tiles whose products make one chain of additions. Products of points are larger than their sums, so that chains
+    // as long as those of plain sums would have larger errors.
+    Index step_;
+    std::vector<bool> live_;
+    std::optional<Buffer<T>> own_sums_;
+    T *sums_; // of the first share; stride_ along height, width and output channels
+    Index stride_[3];
+    std::atomic<bool> finite_ = true;
+};
+
+} // namespace
+
+template <class T>
+bool winograd_outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll) {
+    return Outer<T>(plan, input, output, filter, poll).run(poll);
+}
+
+template bool winograd_outer<float>(const Plan &, const View &, const View &, const View &, Poll);
+template bool winograd_outer<double>(const Plan &, const View &, const View &, const View &, Poll);
+
+} // namespace backstride
