@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -62,7 +63,7 @@ def leaky_relu(features: Any, alpha: float = 0.2, name: Any = None) -> Any:
         alpha: the slope of the negative side.
         name: ignored.
     """
-    x, backend = _array(features, "biuf" if alpha == 0 else "f")
+    x, backend = _array(features, floats=alpha != 0)
     return backend.leaky_relu(x, alpha)
 
 
@@ -77,8 +78,8 @@ def relu6(features: Any, name: Any = None) -> Any:
         features: array of any real dtype.
         name: ignored.
     """
-    x, backend = _array(features, "biuf")
-    return _clip(x, 6, backend)
+    x, backend = _array(features, floats=False)
+    return backend.clip(x, 6)
 
 
 def elu(features: Any, name: Any = None) -> Any:
@@ -108,7 +109,7 @@ def selu(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
-    return x.dtype.type(_SELU_SCALE) * backend.elu(x, _SELU_ALPHA)
+    return backend.scalar(x, _SELU_SCALE) * backend.elu(x, _SELU_ALPHA)
 
 
 def gelu(features: Any, approximate: bool = False, name: Any = None) -> Any:
@@ -124,7 +125,7 @@ def gelu(features: Any, approximate: bool = False, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
-    real = x.dtype.type
+    real = functools.partial(backend.scalar, x)
     if approximate:
         inner = real(math.sqrt(2 / math.pi)) * (x + real(0.044715) * x * x * x)
         return real(0.5) * x * (1 + backend.namespace.tanh(inner))
@@ -236,7 +237,7 @@ def hard_sigmoid(x: Any) -> Any:
         x: array of floats.
     """
     x, backend = _array(x)
-    return _clip(x.dtype.type(0.2) * x + x.dtype.type(0.5), 1, backend)
+    return backend.clip(backend.scalar(x, 0.2) * x + backend.scalar(x, 0.5), 1)
 
 
 def exponential(x: Any) -> Any:
@@ -285,19 +286,13 @@ def softmax(logits: Any, axis: int = -1, name: Any = None) -> Any:
     return powers / xp.sum(powers, axis=axis, keepdims=True)
 
 
-def _clip(x: Any, high: float, backend: _backends.Backend) -> Any:
-    """`x` cut to the range from 0 to `high`; NumPy makes float32 of bfloat16."""
-    result = backend.namespace.clip(x, x.dtype.type(0), x.dtype.type(high))
-    return result if result.dtype == x.dtype else result.astype(x.dtype)
-
-
-def _array(value: Any, kinds: str = "f") -> tuple[Any, _backends.Backend]:
-    """`value` as an array, if its numbers are of one of NumPy's kinds, and the file of its library."""
+def _array(value: Any, floats: bool = True) -> tuple[Any, _backends.Backend]:
+    """`value` as an array, of floats if it must be, and the file of its library."""
     value = plain(value)
     if value is None or _backends.home(value) is None:
         raise TypeError(f"activations take a NumPy array or a list of numbers; got {type(value).__qualname__}")
     backend = _backends.of(value)
     array = backend.asarray("features", value)
-    if array.dtype.kind not in kinds and array.dtype.name != "bfloat16":
+    if floats and "float" not in backend.dtype_name(array):
         raise TypeError(f"this activation takes floats; got dtype {array.dtype} in {shown(value)}")
     return array, backend

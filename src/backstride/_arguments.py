@@ -75,7 +75,7 @@ def arrays(rank: int, *arguments: Argument) -> list[Argument]:
     result = of_one_library(*arguments)
     for name, array in result:
         if array.ndim != rank:
-            raise ValueError(f"`{name}` must have {rank} dimensions; got shape {array.shape}")
+            raise ValueError(f"`{name}` must have {rank} dimensions; got shape {tuple(array.shape)}")
     return _of_one_dtype(result)
 
 
@@ -93,7 +93,10 @@ def of_one_library(*arguments: Argument) -> list[Argument]:
 def _of_one_dtype(result: list[Argument]) -> list[Argument]:
     (name, first), *others = result
     for other, array in others:
-        if array.dtype is not first.dtype and array.dtype.name != first.dtype.name:
+        if array.dtype is first.dtype:
+            continue
+        backend = _backends.of(first, array)
+        if backend.dtype_name(array) != backend.dtype_name(first):
             raise TypeError(
                 f"`{name}` and `{other}` must have one dtype; got {first.dtype} and {array.dtype} "
                 f"(convert one with .astype)"
@@ -431,7 +434,8 @@ def bias(value: Any, bias: Any, data_format: Any) -> tuple[Any, Any]:
     (_, values), (_, biases) = _of_one_dtype(given)
     if values.ndim < 2 or biases.ndim != 1:
         raise ValueError(
-            f"`value` must have at least 2 dimensions and `bias` 1; got shapes {values.shape} and {biases.shape}"
+            f"`value` must have at least 2 dimensions and `bias` 1; "
+            f"got shapes {tuple(values.shape)} and {tuple(biases.shape)}"
         )
     names = (None, "N...C", "NWC", "NHWC", "NDHWC"), ("NC...", "NCW", "NCHW", "NCDHW")
     if not isinstance(data_format, str | None) or data_format not in names[0] + names[1]:

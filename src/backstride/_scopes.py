@@ -13,9 +13,10 @@ import numpy as np
 
 from backstride import _arguments, _backends, _named, initializers
 from backstride._arguments import shown
-from backstride._backends.numpy import DTYPES, check_size
+from backstride._backends import DTYPES
+from backstride._backends.numpy import check_size
 from backstride._programs import AUTO_REUSE, GraphKeys, VariableScope
-from backstride._variables import Variable, check_same, current, native, plain
+from backstride._variables import Variable, check_same, current, plain
 
 # What TensorFlow allows in names: at the root, and inside a scope.
 _ROOT_NAME = re.compile(r"[A-Za-z0-9.][A-Za-z0-9_.\\/>-]*")
@@ -161,14 +162,16 @@ def get_variable(
     dtype = None if dtype is None else _dtype(dtype)
     if initial is None or callable(initial):
         shape = None if shape is None else _arguments.lengths("shape", shape)
-        dtype = np.dtype(np.float32) if dtype is None else dtype
+        dtype = "float32" if dtype is None else dtype
     else:
         if shape is not None:
             raise ValueError(f"`shape` must be left out where `initializer` is an array; got shape={shown(shape)}")
-        initial = _backends.of(initial).asarray("initializer", initial)
-        if dtype is not None and dtype != native(initial.dtype):
-            raise ValueError(f"`dtype` is {dtype}, but the array given as `initializer` has {initial.dtype}")
-        dtype = native(initial.dtype)
+        backend = _backends.of(initial)
+        initial = backend.asarray("initializer", initial)
+        held = backend.dtype_name(initial)
+        if dtype not in (None, held):
+            raise ValueError(f"`dtype` is {dtype}, but the array given as `initializer` has {held}")
+        dtype = held
     return obtain(
         name,
         shape,
@@ -183,7 +186,7 @@ def get_variable(
 def obtain(
     name: str,
     shape: tuple[int, ...] | None,
-    dtype: Any,
+    dtype: str,
     initializer: Any,
     *,
     trainable: bool,
@@ -212,8 +215,9 @@ def obtain(
     if initializer is None:
         initializer = scope.initializer
     if initializer is None:
-        floating = dtype.kind in "fV"  # ml_dtypes' floats are V
-        initializer = initializers.glorot_uniform_initializer() if floating else initializers.zeros_initializer()
+        initializer = (
+            initializers.glorot_uniform_initializer() if "float" in dtype else initializers.zeros_initializer()
+        )
 
     def initial() -> Any:
         value = _initialize(full, initializer, shape, dtype) if callable(initializer) else initializer
@@ -223,7 +227,7 @@ def obtain(
     return program.store.declare(program, full, shape, dtype, initial, bool(trainable), constraint, regularizers)
 
 
-def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: Any) -> Any:
+def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: str) -> Any:
     """What `initializer` makes, called as TensorFlow calls it."""
     try:
         parameters = inspect.signature(initializer).parameters
@@ -233,24 +237,25 @@ def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ..
     if parameters and "dtype" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(f"the initializer of {name!r} must take (shape, dtype); it takes ({', '.join(parameters)})")
     check_size(f"the variable {name!r}", shape, np.dtype(dtype))
-    value = initializer(list(shape), dtype=dtype, **extra)
+    value = initializer(list(shape), dtype=np.dtype(dtype), **extra)
     if isinstance(value, list | tuple | int | float | np.generic):
         value = np.asarray(value, dtype)
-    if not hasattr(value, "shape"):
+    if not hasattr(value, "shape") or _backends.home(value) is None:
         raise ValueError(f"the initializer of {name!r} made {value!r}; it was asked for an array of shape {shape}")
     if tuple(value.shape) != shape:
         raise ValueError(f"the initializer of {name!r} made shape {tuple(value.shape)}; it was asked for {shape}")
-    return value if value.dtype == dtype else value.astype(dtype)
+    backend = _backends.of(value)
+    return value if backend.dtype_name(value) == dtype else backend.astype(value, dtype)
 
 
-def _dtype(dtype: Any) -> Any:
+def _dtype(dtype: Any) -> str:
     try:
-        result = np.dtype(dtype).newbyteorder("=")
+        name: str = np.dtype(dtype).name
     except TypeError:
         raise TypeError(f"`dtype` must be a NumPy dtype or its name; got dtype={shown(dtype)}") from None
-    if result.name not in DTYPES:
+    if name not in DTYPES:
         raise TypeError(f"`dtype` must be one of {', '.join(DTYPES)}; got dtype={shown(dtype)}")
-    return result
+    return name
 
 
 def get_collection(key: str, scope: str | VariableScope | None = None) -> list[Any]:

@@ -246,7 +246,7 @@ class VariableStore:
         program: Program,
         name: str,
         shape: tuple[int, ...],
-        dtype: Any,
+        dtype: str,
         initial: Callable[[], Any],
         trainable: bool,
         constraint: Callable[[Any], Any] | None,
@@ -299,7 +299,9 @@ class VariableStore:
             _check_shape(name, new, old)
             converted[name] = new
         with self._lock:
-            self._values.update(converted)
+            for name, new in converted.items():
+                held = self._values[name]
+                self._values[name] = _backends.of(held).assigned(held, new)
 
     def constrain(self, values: Mapping[str, Any]) -> dict[str, Any]:
         """`values`, by variable name, after the constraint of each variable that has one."""
@@ -399,12 +401,13 @@ class VariableStore:
 
     def _check_given(self, name: str, value: Any) -> None:
         held = self._values[name]
-        if not hasattr(value, "shape") or not hasattr(value, "dtype"):
+        if not hasattr(value, "shape") or _backends.home(value) is None:
             raise TypeError(f"`values[{name!r}]` must be an array; got {type(value).__name__}")
         _check_shape(name, value, held)
-        if native(value.dtype) != held.dtype:
+        if _dtype_name(value) != _dtype_name(held):
             raise TypeError(
-                f"`values[{name!r}]` has dtype {value.dtype}; the variable has {held.dtype} (convert with .astype)"
+                f"`values[{name!r}]` has dtype {_dtype_name(value)}; the variable has {_dtype_name(held)} "
+                f"(convert with .astype)"
             )
 
 
@@ -414,17 +417,16 @@ def _named(values: Mapping[str, Any]) -> dict[str, Any]:
     return {name: plain(values[name]) for name in values}
 
 
-def native(dtype: Any) -> Any:
-    """The dtype that variables have for arrays of this one: NumPy's other byte order is not kept."""
-    return dtype.newbyteorder("=") if isinstance(dtype, np.dtype) else dtype
+def _dtype_name(array: Any) -> str:
+    return _backends.of(array).dtype_name(array)
 
 
-def check_same(name: str, shape: tuple[int, ...], dtype: Any, variable: Variable) -> None:
+def check_same(name: str, shape: tuple[int, ...], dtype: str, variable: Variable) -> None:
     """Refuses to take `variable` for one of this shape and dtype if it is not."""
     if variable.shape != shape:
         raise ValueError(f"the variable {name!r} exists with shape {variable.shape}; this call needs shape {shape}")
-    if variable.dtype != native(dtype):
-        raise ValueError(f"the variable {name!r} exists with dtype {variable.dtype}; this call needs {dtype}")
+    if (held := _dtype_name(variable.store.held(name))) != dtype:
+        raise ValueError(f"the variable {name!r} exists with dtype {held}; this call needs {dtype}")
 
 
 def _check_shape(name: str, new: Any, held: Any) -> None:

@@ -11,13 +11,13 @@ from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 
-from backstride import _arguments, _named, _ops, nn
+from backstride import _arguments, _backends, _named, _ops, nn
 from backstride._arguments import Argument, Side, Window, shown
 from backstride._geometry import Geometry, Layer
 from backstride._packed import Plan, plan
 from backstride._programs import GraphKeys, Loss, VariableScope
 from backstride._scopes import checked, obtain, variable_scope
-from backstride._variables import Variable, current, native
+from backstride._variables import Variable, current
 from backstride.initializers import zeros_initializer
 from backstride.keras.backend import image_data_format
 from backstride.nn import bias_add
@@ -260,7 +260,7 @@ class _ConvTranspose:
     def _make_variables(self, channels: Any, like: Any) -> None:
         if channels is None:
             raise ValueError("the number of channels in `input_shape` must be known; it is None")
-        dtype = np.dtype(np.float32) if like is None else native(like.dtype)
+        dtype = "float32" if like is None else _backends.of(like).dtype_name(like)
         assert self._scope is not None
         with variable_scope(self._scope, reuse=self._reuse) as scope:
             kernel = obtain(

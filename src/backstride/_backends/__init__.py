@@ -11,6 +11,15 @@ import numpy as np
 
 from backstride._geometry import Geometry, Operand
 
+# By NumPy's names, what arrays may hold.
+DTYPES = (
+    "float16",
+    "bfloat16",
+    "float32",
+    "float64",
+    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
+)
+
 # The package in which an array type is defined, and the file that serves it. Lists, buffers and numbers become
 # NumPy arrays; numbers only to be told that they have the wrong rank.
 _HOMES = {"numpy": "numpy", "builtins": "numpy", "array": "numpy", "_ctypes": "numpy", "autograd": "autograd"}
@@ -21,6 +30,15 @@ class Backend(Protocol):
 
     def asarray(self, name: str, value: Any) -> Any:
         """`value` as an array with shape and dtype, or a TypeError or ValueError that names it `name`."""
+
+    def dtype_name(self, array: Any) -> str:
+        """NumPy's name of an array's dtype, such as 'float32'; of an accepted array one of `DTYPES`."""
+
+    def astype(self, array: Any, dtype: str) -> Any:
+        """`array` with its numbers converted to the dtype of this name."""
+
+    def scalar(self, x: Any, value: float) -> Any:
+        """`value` as a number that leaves an array like `x` its dtype in arithmetic."""
 
     def derivative(self, wrt: Operand, geometry: Geometry, first: Any, second: Any) -> Any:
         """See `backstride._ops.derivative`; the arrays fit the geometry and are of one dtype."""
@@ -37,11 +55,18 @@ class Backend(Protocol):
     def erfc(self, x: Any) -> Any:
         """The complementary error function."""
 
+    def clip(self, x: Any, high: float) -> Any:
+        """`x` cut to the range from 0 to `high`; the derivative at both ends is 0."""
+
     def like(self, name: str, value: Any, template: Any) -> Any:
         """`value`, an array of this library or NumPy's, as a new array for a variable `name` to hold.
 
         It is of this library and, if that rounds floats at most, of the dtype of `template`, or else a TypeError.
         """
+
+    def assigned(self, held: Any, new: Any) -> Any:
+        """What a variable holds after it held `held` and is to hold `new`, which was made by `like`: `new`, or, where
+        others keep hold of a variable's array to write to it, as optimizers do, `held` with the numbers of `new`."""
 
     def to_numpy(self, value: Any) -> np.ndarray:
         """What a variable holds, as a NumPy array."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from typing import Any
 
@@ -29,6 +30,10 @@ def asarray(name: str, value: Any) -> Any:
     return value
 
 
+# Boxes have the dtype of their array and its methods.
+dtype_name = numpy.dtype_name
+astype = numpy.astype
+scalar = numpy.scalar
 derivative = primitive(numpy.derivative)
 
 
@@ -93,6 +98,10 @@ defvjp(erfc, lambda result, x: lambda cotangent: cotangent * (_BELL * namespace.
 defjvp(erfc, lambda tangent, result, x: tangent * (_BELL * namespace.exp(-(x * x))))
 
 
+clip = functools.partial(numpy.clip, namespace=namespace)
+
+
 # A variable holds NumPy arrays; boxes are only given to runs.
 like = numpy.like
+assigned = numpy.assigned
 to_numpy = numpy.to_numpy

@@ -12,20 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backstride import _native, _plan, _precision
+from backstride._backends import DTYPES
 from backstride._geometry import Geometry, Operand
 
 _LIMITS = {
     np.dtype(np.float32): (-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max)),
     np.dtype(np.int32): (-(2**31), 2**31 - 1),
 }
-
-DTYPES = (
-    "float16",
-    "bfloat16",
-    "float32",
-    "float64",
-    *(f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)),
-)
 
 
 def asarray(name: str, value: Any) -> np.ndarray:
@@ -80,6 +73,21 @@ def _leaves(value: list[Any] | tuple[Any, ...]) -> Iterator[Any]:
                 pending.append(entry)
             else:
                 yield entry
+
+
+def dtype_name(array: np.ndarray) -> str:
+    """See `backstride._backends.Backend`."""
+    return _dtype_name(array.dtype)
+
+
+def astype(array: Any, dtype: str) -> Any:
+    """See `backstride._backends.Backend`."""
+    return array.astype(dtype)
+
+
+def scalar(x: Any, value: float) -> Any:
+    """See `backstride._backends.Backend`."""
+    return x.dtype.type(value)
 
 
 def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.ndarray, kernel: str = "") -> np.ndarray:
@@ -144,6 +152,12 @@ def erfc(x: np.ndarray) -> np.ndarray:
     return wide.astype(x.dtype, copy=False)
 
 
+def clip(x: Any, high: float, namespace: Any = np) -> Any:
+    """See `backstride._backends.Backend`. NumPy makes float32 of bfloat16."""
+    result = namespace.clip(x, scalar(x, 0), scalar(x, high))
+    return result if result.dtype == x.dtype else result.astype(x.dtype)
+
+
 def like(name: str, value: Any, template: Any) -> np.ndarray:
     """See `backstride._backends.Backend`. The array is read-only, so that what is handed out stays what is held."""
     if home := _foreign(value):
@@ -178,6 +192,11 @@ def _foreign(value: Any) -> str | None:
     return None if library in ("numpy", "builtins", "array", "_ctypes", "ml_dtypes") else library
 
 
+def assigned(held: np.ndarray, new: np.ndarray) -> np.ndarray:
+    """See `backstride._backends.Backend`."""
+    return new
+
+
 def to_numpy(value: np.ndarray) -> np.ndarray:
     """See `backstride._backends.Backend`."""
     return value
@@ -202,13 +221,17 @@ def element(dtype: np.dtype) -> str:
 
 @functools.cache
 def _element(dtype: np.dtype) -> str | None:
-    """The core's name of a dtype, or None. Signed integers are computed as unsigned ones: wrapping has the same bits.
-
-    Cached because NumPy takes 5 us to name a dtype.
-    """
-    if dtype.name not in DTYPES:
+    """The core's name of a dtype, or None. Signed integers are computed as unsigned ones, whose wrapping is theirs."""
+    name = _dtype_name(dtype)
+    if name not in DTYPES:
         return None
-    return dtype.name if dtype.kind != "i" else f"u{dtype.name}"
+    return name if dtype.kind != "i" else f"u{name}"
+
+
+@functools.cache
+def _dtype_name(dtype: np.dtype) -> str:
+    """Cached because NumPy takes 5 us to name a dtype."""
+    return dtype.name
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
