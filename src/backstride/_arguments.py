@@ -93,10 +93,7 @@ def of_one_library(*arguments: Argument) -> list[Argument]:
 def _of_one_dtype(result: list[Argument]) -> list[Argument]:
     (name, first), *others = result
     for other, array in others:
-        if array.dtype is first.dtype:
-            continue
-        backend = _backends.of(first, array)
-        if backend.dtype_name(array) != backend.dtype_name(first):
+        if array.dtype is not first.dtype and not _backends.of(first, array).same_dtype(first, array):
             raise TypeError(
                 f"`{name}` and `{other}` must have one dtype; got {first.dtype} and {array.dtype} "
                 f"(convert one with .astype)"

@@ -14,7 +14,7 @@ import numpy as np
 from backstride import _arguments, _backends, _named, initializers
 from backstride._arguments import shown
 from backstride._backends import DTYPES
-from backstride._backends.numpy import check_size
+from backstride._backends.numpy import check_size, named
 from backstride._programs import AUTO_REUSE, GraphKeys, VariableScope
 from backstride._variables import Variable, check_same, current, plain
 
@@ -236,10 +236,11 @@ def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ..
     extra = {"partition_info": None} if "partition_info" in parameters else {}
     if parameters and "dtype" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(f"the initializer of {name!r} must take (shape, dtype); it takes ({', '.join(parameters)})")
-    check_size(f"the variable {name!r}", shape, np.dtype(dtype))
-    value = initializer(list(shape), dtype=np.dtype(dtype), **extra)
+    numpy_dtype = named(dtype)
+    check_size(f"the variable {name!r}", shape, numpy_dtype)
+    value = initializer(list(shape), dtype=numpy_dtype, **extra)
     if isinstance(value, list | tuple | int | float | np.generic):
-        value = np.asarray(value, dtype)
+        value = np.asarray(value, numpy_dtype)
     if not hasattr(value, "shape") or _backends.home(value) is None:
         raise ValueError(f"the initializer of {name!r} made {value!r}; it was asked for an array of shape {shape}")
     if tuple(value.shape) != shape:

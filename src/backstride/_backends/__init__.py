@@ -22,7 +22,7 @@ DTYPES = (
 
 # The package in which an array type is defined, and the file that serves it. Lists, buffers and numbers become
 # NumPy arrays; numbers only to be told that they have the wrong rank.
-_HOMES = {"numpy": "numpy", "builtins": "numpy", "array": "numpy", "_ctypes": "numpy", "autograd": "autograd"}
+_HOMES = {"numpy": "numpy", "builtins": "numpy", "array": "numpy", "_ctypes": "numpy", "autograd": "autograd", "torch": "torch"}
 
 
 class Backend(Protocol):
@@ -33,6 +33,9 @@ class Backend(Protocol):
 
     def dtype_name(self, array: Any) -> str:
         """NumPy's name of an array's dtype, such as 'float32'; of an accepted array one of `DTYPES`."""
+
+    def same_dtype(self, one: Any, other: Any) -> bool:
+        """Whether two arrays are of one dtype, or will be as soon as they are used."""
 
     def astype(self, array: Any, dtype: str) -> Any:
         """`array` with its numbers converted to the dtype of this name."""

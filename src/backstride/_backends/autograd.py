@@ -32,6 +32,7 @@ def asarray(name: str, value: Any) -> Any:
 
 # Boxes have the dtype of their array and its methods.
 dtype_name = numpy.dtype_name
+same_dtype = numpy.same_dtype
 astype = numpy.astype
 scalar = numpy.scalar
 derivative = primitive(numpy.derivative)
