@@ -372,7 +372,8 @@ def _resolve(window: Window, input: Side, filter: str, shape: Ints, output: Side
         )
     layer = Layer(tuple(kernel), window.stride, window.dilation, window.crop, groups)
     for n, length in enumerate(output.lengths):
-        if length not in layer.outputs(n, input.lengths[n]):
+        lowest, end = layer.bounds(n, input.lengths[n])
+        if not lowest <= length < end:
             raise ValueError(_misfit(layer, n, window, input, filter, output))
     return layer.resolve(
         input.batch, in_channels, output.channels, input.lengths, output.lengths, window.channels_first

@@ -12,7 +12,7 @@ import numpy as np
 from autograd.extend import Box, defjvp, defvjp, primitive
 
 from backstride import _ops
-from backstride._backends import numpy
+from backstride._backends import loaded, numpy
 from backstride._geometry import Geometry, Operand
 
 
@@ -99,6 +99,8 @@ defvjp(erfc, lambda result, x: lambda cotangent: cotangent * (_BELL * namespace.
 defjvp(erfc, lambda tangent, result, x: tangent * (_BELL * namespace.exp(-(x * x))))
 
 
+exp = functools.partial(numpy.exp, namespace=namespace)
+softplus = functools.partial(numpy.softplus, namespace=namespace)
 clip = functools.partial(numpy.clip, namespace=namespace)
 
 
@@ -106,3 +108,6 @@ clip = functools.partial(numpy.clip, namespace=namespace)
 like = numpy.like
 assigned = numpy.assigned
 to_numpy = numpy.to_numpy
+
+
+loaded(__name__)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from backstride import _files, _native, _plan, _precision
-from backstride._backends import DTYPES
+from backstride._backends import DTYPES, loaded
 from backstride._geometry import Geometry, Operand
 
 _LIMITS = {
@@ -162,6 +162,18 @@ def erfc(x: np.ndarray) -> np.ndarray:
     return wide.astype(x.dtype, copy=False)
 
 
+def exp(x: Any, namespace: Any = np) -> Any:
+    """See `backstride._backends.Backend`."""
+    with np.errstate(over="ignore"):
+        return namespace.exp(x)
+
+
+def softplus(x: Any, namespace: Any = np) -> Any:
+    """See `backstride._backends.Backend`."""
+    with np.errstate(invalid="ignore"):
+        return namespace.logaddexp(x, namespace.zeros((), x.dtype))
+
+
 def clip(x: Any, high: float, namespace: Any = np) -> Any:
     """See `backstride._backends.Backend`. NumPy makes float32 of bfloat16."""
     result = namespace.clip(x, scalar(x, 0), scalar(x, high))
@@ -260,3 +272,6 @@ def _plain(array: np.ndarray) -> np.ndarray:
             plain[index] = array[index]
         array = plain
     return array.view(np.uint16) if _element(array.dtype) == "bfloat16" else array
+
+
+loaded(__name__)

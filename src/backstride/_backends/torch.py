@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from backstride import _ops
-from backstride._backends import DTYPES, numpy
+from backstride._backends import DTYPES, loaded, numpy
 from backstride._backends.torch_operators import Sizes, call, cast, channels_are_last
 from backstride._geometry import Geometry, Operand
 
@@ -91,7 +91,6 @@ namespace = SimpleNamespace(
     abs=torch.abs,
     clip=torch.clip,
     exp=torch.exp,
-    logaddexp=torch.logaddexp,
     max=torch.amax,
     ones_like=torch.ones_like,
     sqrt=torch.sqrt,
@@ -115,6 +114,14 @@ def elu(x: Tensor, alpha: float) -> Tensor:
 def erfc(x: Tensor) -> Tensor:
     """See `backstride._backends.Backend`."""
     return torch.erfc(x)
+
+
+exp = torch.exp
+
+
+def softplus(x: Tensor) -> Tensor:
+    """See `backstride._backends.Backend`."""
+    return torch.logaddexp(x, x.new_zeros(()))
 
 
 def clip(x: Tensor, high: float) -> Tensor:
@@ -161,3 +168,6 @@ def to_numpy(value: Tensor) -> np.ndarray:
     if value.dtype == torch.bfloat16:
         return value.view(torch.int16).numpy().view(numpy.named("bfloat16"))
     return value.numpy()
+
+
+loaded(__name__)

@@ -17,6 +17,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
+from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch.autograd import forward_ad
 from torch.nn.functional import pad as padded
 from torch.utils.weak import WeakIdKeyDictionary
 
@@ -49,6 +51,7 @@ _LAYER = f"layer(Tensor input, Tensor filter, Tensor? bias, {_SIZES}, bool keep)
 _AUTOCAST = ("CPU", "CUDA", "XPU", "MPS")
 
 Ints = tuple[int, ...]
+_Run = Callable[[Tensor, Tensor, Any, Any], Tensor]
 
 
 def channels_are_last(x: Tensor) -> bool:
@@ -219,7 +222,45 @@ def _of_tensors(function: Callable[..., Any], wrt: Operand) -> Callable[..., Any
     return lambda first, second, *sizes: function(wrt, first, second, Sizes(*sizes))
 
 
-def derivative_by(
+class _Differentiable(torch.autograd.Function):
+    """A call of an operator, whose derivatives are calls of the others; `bias` is None but for layers."""
+
+    @staticmethod
+    def forward(run: _Run, wrt: Operand, first: Tensor, second: Tensor, bias: Tensor | None, rest: Any) -> Tensor:
+        with torch._C._AutoDispatchBelowAutograd():
+            return run(first, second, bias, rest)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: Any, output: Any) -> None:
+        _, ctx.wrt, first, second, _, rest = inputs
+        ctx.sizes = Sizes(*rest[: len(Sizes._fields)])
+        ctx.save_for_backward(first, second)
+        ctx.save_for_forward(first, second)
+
+    @staticmethod
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
+        operands = _ops.given(ctx.wrt)
+        gradients = [
+            _derivative_by(operands[n], ctx.wrt, *ctx.saved_tensors, cotangent, ctx.sizes) if needed else None
+            for n, needed in enumerate(ctx.needs_input_grad[2:4])
+        ]
+        by_bias = cotangent.sum([0, *range(2, cotangent.ndim)]) if ctx.needs_input_grad[4] else None
+        return None, None, *gradients, by_bias, None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        first, second = ctx.saved_tensors
+        _, _, by_first, by_second, by_bias, _ = tangents
+        pairs = [] if by_first is None else [(by_first, second)]
+        pairs += [] if by_second is None else [(first, by_second)]
+        parts = [call(ctx.wrt, *pair, ctx.sizes) for pair in pairs]
+        if by_bias is not None:
+            shape = _shape(ctx.wrt, first.shape, second.shape, ctx.sizes)
+            parts.append(by_bias.reshape(-1, *[1] * (len(shape) - 2)).expand(shape))
+        return sum(parts[1:], start=parts[0])
+
+
+def _derivative_by(
     by: Operand, wrt: Operand, first: Tensor, second: Tensor, cotangent: Tensor, sizes: Sizes
 ) -> Tensor:
     """The derivative of <cotangent, dF/d`wrt`(first, second)> by its operand `by`, in the memory order of that."""
@@ -229,18 +270,19 @@ def derivative_by(
     return call(by, one, other, sizes)
 
 
-def _save(ctx: Any, inputs: Any, output: Any) -> None:
-    first, second, *sizes = inputs
-    ctx.save_for_backward(first, second)
-    ctx.sizes = Sizes(*sizes)
-
-
-def _pull_back(wrt: Operand, ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-    gradients = [
-        derivative_by(by, wrt, *ctx.saved_tensors, cotangent, ctx.sizes) if needed else None
-        for by, needed in zip(_ops.given(wrt), ctx.needs_input_grad, strict=False)
-    ]
-    return *gradients, *[None] * len(ctx.sizes)
+def _differentiated(
+    run: _Run, wrt: Operand, first: Tensor, second: Tensor, bias: Tensor | None, rest: Sequence[Any]
+) -> Tensor:
+    """What a call does that may have to be differentiated."""
+    if forward_ad._current_level >= 0 or (
+        torch.is_grad_enabled() and (first.requires_grad or second.requires_grad or (bias is not None and bias.requires_grad))
+    ):
+        # An operator's kernel is in one transform of torch.func at a time, for which `Function.apply` is not made.
+        with enable_single_level_autograd_function():
+            result: Tensor = super(torch.autograd.Function, _Differentiable).apply(run, wrt, first, second, bias, rest)
+        return result
+    with torch._C._AutoDispatchBelowAutograd():
+        return run(first, second, bias, rest)
 
 
 def cast(x: Tensor) -> Tensor:
@@ -285,10 +327,10 @@ def _define(schema: str, **kernels: Callable[..., Any]) -> Any:
     operator = getattr(torch.ops.backstride, name.partition("::")[2]).default
     _library.impl(name, kernels["cpu"], "CPU")
     _library.impl(name, kernels["elsewhere"], "CompositeExplicitAutograd")
+    _library.impl(name, kernels["autograd"], "Autograd")
     for device in _AUTOCAST:
         _library.impl(name, functools.partial(_autocast, operator, device.lower()), f"Autocast{device}")
     torch.library.register_fake(name, kernels["fake"], lib=_library)
-    torch.library.register_autograd(name, kernels["backward"], setup_context=kernels["save"], lib=_library)
     torch.library.register_vmap(name, kernels["vmap"], lib=_library)
     return operator
 
@@ -298,14 +340,21 @@ def _of_sizes(function: Callable[..., Tensor], wrt: Operand) -> Callable[..., Te
     return lambda first, second, *sizes: function(wrt, first, second, Sizes(*sizes))
 
 
+def _autograd(wrt: Operand) -> Callable[..., Tensor]:
+    def run(first: Tensor, second: Tensor, bias: None, sizes: Any) -> Tensor:
+        result: Tensor = _OPERATORS[wrt](first, second, *sizes)
+        return result
+
+    return lambda first, second, *sizes: _differentiated(run, wrt, first, second, None, sizes)
+
+
 _OPERATORS = {
     wrt: _define(
         schema,
         cpu=_of_sizes(_compute, wrt),
         elsewhere=_of_sizes(compute_elsewhere, wrt),
         fake=_of_sizes(_fake, wrt),
-        save=_save,
-        backward=functools.partial(_pull_back, wrt),
+        autograd=_autograd(wrt),
         vmap=functools.partial(_vmap, wrt),
     )
     for wrt, schema in _SCHEMAS.items()
@@ -379,15 +428,13 @@ def _fake_layer(input: Tensor, filter: Tensor, bias: Tensor | None, *rest: Any) 
     return _fake("output", input, filter, Sizes(*rest[:-1]))
 
 
-def _save_layer(ctx: Any, inputs: Any, output: Any) -> None:
-    input, filter, _, *rest = inputs
-    _save(ctx, (input, filter, *rest[:-1]), output)
+def _autograd_layer(input: Tensor, filter: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
+    return _differentiated(_run_layer, "output", input, filter, bias, rest)
 
 
-def _pull_back_layer(ctx: Any, cotangent: Tensor) -> tuple[Tensor | None, ...]:
-    by_input, by_filter, *rest = _pull_back("output", ctx, cotangent)
-    by_bias = cotangent.sum([0, *range(2, cotangent.ndim)]) if ctx.needs_input_grad[2] else None
-    return by_input, by_filter, by_bias, *rest, None
+def _run_layer(input: Tensor, filter: Tensor, bias: Tensor | None, rest: Any) -> Tensor:
+    result: Tensor = _layer(input, filter, bias, *rest)
+    return result
 
 
 def _vmap_layer(
@@ -410,8 +457,7 @@ _layer = _define(
     cpu=_compute_layer,
     elsewhere=_compute_layer_elsewhere,
     fake=_fake_layer,
-    save=_save_layer,
-    backward=_pull_back_layer,
+    autograd=_autograd_layer,
     vmap=_vmap_layer,
 )
 
@@ -419,5 +465,4 @@ _layer = _define(
 def layer(input: Tensor, filter: Tensor, bias: Tensor | None, sizes: Sizes, keep: bool) -> Tensor:
     """The transposed convolution with a bias of each channel. If `keep`, a packed copy of the filter is kept as long as
     the filter lives; writing to the filter, but for writing through its `.data`, makes the next call pack again."""
-    result: Tensor = _layer(input, filter, bias, *sizes, keep)
-    return result
+    return _run_layer(input, filter, bias, (*sizes, keep))
