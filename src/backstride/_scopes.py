@@ -219,12 +219,26 @@ def obtain(
             initializers.glorot_uniform_initializer() if "float" in dtype else initializers.zeros_initializer()
         )
 
+    like = program.store.template if like is None else like
+
     def initial() -> Any:
         value = _initialize(full, initializer, shape, dtype) if callable(initializer) else initializer
-        template = value if like is None else like
-        return _backends.of(template).like(full, value, template)
+        return _of_library(full, value, value if like is None else like, dtype)
 
-    return program.store.declare(program, full, shape, dtype, initial, bool(trainable), constraint, regularizers)
+    def adopted(held: Any) -> Any:
+        if like is None or _backends.home(held) == _backends.home(like):
+            return held
+        return _of_library(full, held, like, _backends.of(held).dtype_name(held))
+
+    return program.store.declare(
+        program, full, shape, dtype, initial, adopted, bool(trainable), constraint, regularizers
+    )
+
+
+def _of_library(name: str, value: Any, like: Any, dtype: str) -> Any:
+    """`value` as a variable holds it, of the library of `like`."""
+    backend = _backends.of(like)
+    return backend.like(name, value, backend.astype(like, dtype))
 
 
 def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: str) -> Any:

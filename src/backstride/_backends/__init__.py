@@ -21,7 +21,14 @@ DTYPES = (
 
 # The package in which an array type is defined, and the file that serves it. Lists, buffers and numbers become
 # NumPy arrays; numbers only to be told that they have the wrong rank.
-_HOMES = {"numpy": "numpy", "builtins": "numpy", "array": "numpy", "_ctypes": "numpy", "autograd": "autograd", "torch": "torch"}
+_HOMES = {
+    "numpy": "numpy",
+    "builtins": "numpy",
+    "array": "numpy",
+    "_ctypes": "numpy",
+    "autograd": "autograd",
+    "torch": "torch",
+}
 
 
 class Backend(Protocol):

@@ -260,9 +260,7 @@ class _Differentiable(torch.autograd.Function):
         return sum(parts[1:], start=parts[0])
 
 
-def _derivative_by(
-    by: Operand, wrt: Operand, first: Tensor, second: Tensor, cotangent: Tensor, sizes: Sizes
-) -> Tensor:
+def _derivative_by(by: Operand, wrt: Operand, first: Tensor, second: Tensor, cotangent: Tensor, sizes: Sizes) -> Tensor:
     """The derivative of <cotangent, dF/d`wrt`(first, second)> by its operand `by`, in the memory order of that."""
     x = first if by == _ops.given(wrt)[0] else second
     sizes = sizes._replace(lengths=x.shape[2:], channels_last=_in_order_of(by, x))
@@ -275,7 +273,8 @@ def _differentiated(
 ) -> Tensor:
     """What a call does that may have to be differentiated."""
     if forward_ad._current_level >= 0 or (
-        torch.is_grad_enabled() and (first.requires_grad or second.requires_grad or (bias is not None and bias.requires_grad))
+        torch.is_grad_enabled()
+        and (first.requires_grad or second.requires_grad or (bias is not None and bias.requires_grad))
     ):
         # An operator's kernel is in one transform of torch.func at a time, for which `Function.apply` is not made.
         with enable_single_level_autograd_function():
