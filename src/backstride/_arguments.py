@@ -93,10 +93,13 @@ def of_one_library(*arguments: Argument) -> list[Argument]:
 def _of_one_dtype(result: list[Argument]) -> list[Argument]:
     (name, first), *others = result
     for other, array in others:
-        if array.dtype is not first.dtype and not _backends.of(first, array).same_dtype(first, array):
+        if array.dtype is first.dtype:
+            continue
+        backend = _backends.of(first, array)
+        if not backend.same_dtype(first, array):
             raise TypeError(
-                f"`{name}` and `{other}` must have one dtype; got {first.dtype} and {array.dtype} "
-                f"(convert one with .astype)"
+                f"`{name}` and `{other}` must have one dtype; got {backend.dtype_name(first)} and "
+                f"{backend.dtype_name(array)} (convert one with .astype or .to)"
             )
     return result
 
@@ -468,7 +471,10 @@ def numpy_array(name: str, value: Any) -> Any:
     """An array argument of a plan: NumPy's, or what becomes one."""
     value = plain(value)
     if (library := _backends.home(value)) not in (None, "numpy"):
-        raise TypeError(f"`{name}` is traced by {library}, and a plan has no gradient; use nn.conv2d_transpose")
+        why = "traced by autograd, and a plan has no gradient"
+        if library != "autograd":
+            why = f"an array of {library}, and a plan takes NumPy's"
+        raise TypeError(f"`{name}` is {why}; use nn.conv2d_transpose")
     ((_, array),) = of_one_library(Argument(name, value))
     return array
 

@@ -25,7 +25,7 @@ def asarray(name: str, value: Any) -> Tensor:
     if not isinstance(value, Tensor):
         return _from_numpy(numpy.asarray(name, value))
     if value.dtype not in _NAMES:
-        raise TypeError(f"`{name}` has dtype {value.dtype}; it must be one of {', '.join(DTYPES)}")
+        raise TypeError(f"`{name}` has dtype {dtype_name(value)}; it must be one of {', '.join(DTYPES)}")
     if value.layout is not torch.strided:
         raise TypeError(f"`{name}` is a tensor of layout {value.layout}; make it dense, by .to_dense()")
     return value
@@ -41,7 +41,9 @@ def _from_numpy(array: np.ndarray) -> Tensor:
 
 def dtype_name(array: Any) -> str:
     """See `backstride._backends.Backend`."""
-    return _NAMES.get(array.dtype, str(array.dtype)) if isinstance(array, Tensor) else numpy.dtype_name(array)
+    if not isinstance(array, Tensor):
+        return numpy.dtype_name(array)
+    return _NAMES.get(array.dtype) or str(array.dtype).removeprefix("torch.")
 
 
 def same_dtype(one: Tensor, other: Tensor) -> bool:
@@ -62,8 +64,6 @@ def scalar(x: Tensor, value: float) -> float:
 def derivative(wrt: Operand, geometry: Geometry, first: Tensor, second: Tensor) -> Tensor:
     """See `backstride._ops.derivative`. The result's channels are in memory where those of the operand are."""
     one, other = _ops.given(wrt)
-    if first.device != second.device:
-        raise ValueError(f"the {one} is on {first.device} and the {other} on {second.device}; move one of them by .to")
     first, second = _torch_order(one, first, geometry), _torch_order(other, second, geometry)
     axes = geometry.axes
     sizes = Sizes(
@@ -108,7 +108,7 @@ def leaky_relu(x: Tensor, alpha: float) -> Tensor:
 
 def elu(x: Tensor, alpha: float) -> Tensor:
     """See `backstride._backends.Backend`."""
-    return functional.elu(x, alpha)
+    return torch.where(x >= 0, x, alpha * torch.expm1(torch.clamp(x, max=0)))
 
 
 def erfc(x: Tensor) -> Tensor:

@@ -64,6 +64,28 @@ def _in_order_of(operand: Operand, x: Tensor) -> bool:
     return x.stride(0) < x.stride(-1) if operand == "filter" else channels_are_last(x)
 
 
+def _check(wrt: Operand, first: Tensor, second: Tensor, groups: int) -> None:
+    """Refuses operands that do not fit each other, which the public functions have found out by then."""
+    one, other = _ops.given(wrt)
+    if first.device != second.device:
+        raise ValueError(f"the {one} is on {first.device} and the {other} on {second.device}; move one of them by .to")
+    if first.dtype is not second.dtype or first.dtype not in _ELEMENTS:
+        raise TypeError(
+            f"the {one} and the {other} must be of one dtype, of {', '.join(numpy.DTYPES)}; got {first.dtype} and "
+            f"{second.dtype}"
+        )
+    counts = {
+        "output": (first.shape[1], second.shape[0]),
+        "input": (first.shape[1] * groups, second.shape[1]),
+        "filter": (first.shape[0], second.shape[0]),
+    }
+    if counts[wrt][0] != counts[wrt][1] or first.ndim != second.ndim:
+        raise ValueError(
+            f"the {one} of shape {tuple(first.shape)} and the {other} of shape {tuple(second.shape)} do not fit each "
+            f"other"
+        )
+
+
 def _shape(wrt: Operand, first: Sequence[int], second: Sequence[int], sizes: Sizes) -> Ints:
     """The shape of a result, from those of the operands that are given."""
     if wrt == "output":
@@ -86,6 +108,7 @@ def _strides(wrt: Operand, shape: Ints, channels_last: bool) -> Ints:
 
 def _fake(wrt: Operand, first: Tensor, second: Tensor, sizes: Sizes) -> Tensor:
     """A result without numbers."""
+    _check(wrt, first, second, sizes.groups)
     shape = _shape(wrt, first.shape, second.shape, sizes)
     return first.new_empty_strided(shape, _strides(wrt, shape, sizes.channels_last))
 
@@ -116,6 +139,7 @@ def _recipe(
 
 def _recipe_of(wrt: Operand, first: Tensor, second: Tensor, sizes: Sizes) -> _Recipe:
     lengths, stride, dilation, pad, groups, last = sizes
+    _check(wrt, first, second, groups)
     return _recipe(
         wrt,
         tuple(first.shape),
@@ -227,7 +251,9 @@ class _Differentiable(torch.autograd.Function):
 
     @staticmethod
     def forward(run: _Run, wrt: Operand, first: Tensor, second: Tensor, bias: Tensor | None, rest: Any) -> Tensor:
-        with torch._C._AutoDispatchBelowAutograd():
+        # PyTorch turns gradients off here. But the tensors of a transform hold those of the next one, which is to see
+        # this call, too.
+        with torch.enable_grad(), forward_ad._set_fwd_grad_enabled(True), torch._C._AutoDispatchBelowAutograd():
             return run(first, second, bias, rest)
 
     @staticmethod
@@ -448,7 +474,7 @@ def _vmap_layer(
     if bias is None:
         return result, 0
     bias = bias if dims[2] is None else bias.movedim(dims[2], 0).unsqueeze(1)
-    return result + bias.reshape(*bias.shape, *[1] * (input.ndim - 2)), 0
+    return result + bias.reshape(*bias.shape, *[1] * len(sizes.lengths)), 0
 
 
 _layer = _define(

@@ -6,12 +6,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from backstride import _arguments
-from backstride._backends.torch_operators import Sizes, channels_are_last, forget, layer
+from backstride._backends.torch_operators import Sizes, channels_are_last, layer
 from backstride._geometry import Layer
+from backstride.torch._weights import constant_weight, forget
 
 
 class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
@@ -53,17 +53,13 @@ class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
         if input.ndim != rank + 2:
             raise ValueError(f"`input` must have {rank + 2} or {rank + 1} dimensions; got shape {tuple(input.shape)}")
         lengths, pad = (_tensorflow if isinstance(self.padding, str) else _own)(self, input, output_size)
-        weight = self.weight
-        keep = not self.training and isinstance(weight, nn.Parameter)
-        if keep and weight.requires_grad and torch.is_grad_enabled():
-            keep = False
+        weight, keep = constant_weight(self)
         sizes = Sizes(lengths, self.stride, self.dilation, pad, self.groups, channels_are_last(input))
         return layer(input, weight, self.bias, sizes, keep)
 
     def train(self, mode: bool = True) -> Any:
-        """As PyTorch's; and lets go of the packed weight."""
-        if isinstance(weight := self._parameters.get("weight"), nn.Parameter):
-            forget(weight)
+        """As PyTorch's; and lets go of what is kept of the weight."""
+        forget(self)
         return super().train(mode)
 
 

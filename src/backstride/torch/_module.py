@@ -99,6 +99,12 @@ class Module(nn.Module):
     def _values(self) -> dict[str, Tensor]:
         return dict(self.named_parameters(recurse=False)) | dict(self.named_buffers(recurse=False))
 
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """What `to`, `double` and their kin are made of; the store then holds what became of the tensors."""
+        result = super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
+        self._store.hold(self._values())
+        return result
+
     def __getstate__(self) -> dict[str, Any]:
         return {name: value for name, value in self.__dict__.items() if name not in ("_store", "losses")}
 
