@@ -5,6 +5,7 @@ The weights are random: what counts are the layers. `models()` gives each with a
 """
 
 from collections.abc import Iterator
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +32,7 @@ class Pix2Pix(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         widths = [3, 64, 128, 256, 512, 512, 512, 512, 512]
-        self.down = nn.ModuleList(nn.Conv2d(i, o, 4, 2, 1) for i, o in zip(widths, widths[1:], strict=False))
+        self.down = nn.ModuleList(nn.Conv2d(i, o, 4, 2, 1) for i, o in pairwise(widths))
         decoder = [(512, 512), (1024, 512), (1024, 512), (1024, 512), (1024, 256), (512, 128), (256, 64), (128, 3)]
         self.up = nn.ModuleList(nn.ConvTranspose2d(i, o, 4, 2, 1) for i, o in decoder)
         self.norms = nn.ModuleList(nn.BatchNorm2d(o) for _, o in decoder[:-1])

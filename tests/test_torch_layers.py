@@ -373,6 +373,20 @@ def test_an_example_decides(faster: str, left: list[str], monkeypatch: pytest.Mo
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
+def test_the_cost_model_decides_without_an_example() -> None:
+    """Of an inverse STFT, of which tiles would use a lane of 16, and layers that look a little like it."""
+    layers = {
+        "istft": nn.ConvTranspose1d(1026, 1, 1024, 256),
+        "vocoder": nn.ConvTranspose1d(32, 1, 16, 8),
+        "patches": nn.ConvTranspose2d(768, 3, 16, 16),
+        "depthwise": nn.ConvTranspose2d(64, 64, 4, 2, groups=64),
+        "volume": nn.ConvTranspose3d(64, 64, 2, 2),
+    }
+    model = nn.ModuleDict(layers)
+    assert bt.accelerate(model).left == {"istft": "PyTorch is expected to be faster; `example_inputs` would tell"}
+    assert type(model["istft"]) is nn.ConvTranspose1d
+
+
 def test_layers_are_measured() -> None:
     model = nn.Sequential(nn.ConvTranspose2d(3, 4, 4))
     done = bt.accelerate(model, X)
