@@ -201,11 +201,17 @@ def compute_elsewhere(wrt: Operand, first: Tensor, second: Tensor, sizes: Sizes)
     before = [axis.pad for axis in geometry.axes]
     after = [(a.input - 1) * a.stride + (a.kernel - 1) * a.dilation + 1 - a.pad - a.output for a in geometry.axes]
     both = [max(min(cut), 0) for cut in zip(before, after, strict=True)]
+    given_back = [0] * len(both)  # cells after, by PyTorch's `output_padding`
+    if wrt == "output" and all(
+        a.pad >= 0 and 0 <= a.pad - cut < max(a.stride, a.dilation) for a, cut in zip(geometry.axes, after, strict=True)
+    ):
+        given_back = [one - other for one, other in zip(before, after, strict=True)]
+        both = after = before
     more = [(one - common, other - common) for one, other, common in zip(before, after, both, strict=True)]
     window = list(sizes.stride), both, list(sizes.dilation)
     zeros = [0] * len(both)
     if wrt == "output":
-        full = torch.ops.aten.convolution(first, second, None, *window, True, zeros, sizes.groups)
+        full = torch.ops.aten.convolution(first, second, None, *window, True, given_back, sizes.groups)
         result = _lengthened(full, [(-one, -other) for one, other in more])
     elif wrt == "input":
         source = _lengthened(second, more)
@@ -239,11 +245,6 @@ def _lengthened(x: Tensor, ends: Sequence[tuple[int, int]]) -> Tensor:
 # The operators
 
 _library = torch.library.Library("backstride", "DEF")
-
-
-def _of_tensors(function: Callable[..., Any], wrt: Operand) -> Callable[..., Any]:
-    """`function(wrt, first, second, sizes)` as a kernel."""
-    return lambda first, second, *sizes: function(wrt, first, second, Sizes(*sizes))
 
 
 class _Differentiable(torch.autograd.Function):
@@ -413,21 +414,23 @@ def forget(filter: Tensor) -> None:
 
 def _compute_layer(input: Tensor, filter: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
     sizes, keep = Sizes(*rest[:-1]), rest[-1]
-    if not keep or filter.is_inference() or not (input.numel() and filter.numel()):
+    versioned = not filter.is_inference() and (bias is None or not bias.is_inference())
+    if not (keep and versioned and input.numel() and filter.numel()):
         return _biased(_compute("output", input, filter, sizes), bias)
     recipe = _recipe_of("output", input, filter, sizes)
     result = _empty(recipe, input.dtype)
     if result.numel():
-        precision = _precision.current()
-        plan = _plan.plan("output", recipe.geometry, _ELEMENTS[input.dtype], precision, packed=True)
-        packed = _packed(plan, filter, bias, sizes.stride, sizes.dilation, sizes.groups, precision)
-        packed.run(plan, _view("input", input), _view("output", result))
+        element, precision = _ELEMENTS[input.dtype], _precision.current()
+        plan = _plan.plan("output", recipe.geometry, element, precision, packed=True)
+        packed = _packed(plan, filter, bias, element, precision, sizes.stride, sizes.dilation, sizes.groups)
+        numpy.run(packed, plan, _view("input", input), _view("output", result))
     return result
 
 
 def _packed(plan: _native.Plan, filter: Tensor, bias: Tensor | None, *settings: Any) -> _native.Packed:
     """The packed filter, made anew after a change of anything that it was made of."""
-    made_of = filter._version, filter.data_ptr(), None if bias is None else bias._version, *settings
+    tensors = (filter,) if bias is None else (filter, bias)
+    made_of = *((x._version, x.data_ptr()) for x in tensors), *settings
     kept = _kept.get(filter)
     if kept is None or kept.bias is not bias or kept.made_of != made_of:
         numbers = None if bias is None else _view("output", bias)
