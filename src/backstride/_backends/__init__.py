@@ -111,7 +111,7 @@ def _home(cls: type) -> str | None:
 
 def of(*arrays: Any) -> Backend:
     """The file that serves all of `arrays`, which are served: the one of those that are not NumPy's, if any is not."""
-    name = next((name for array in arrays if (name := home(array)) != "numpy"), "numpy")
+    name = next((name for array in arrays if (name := home(array) or "") != "numpy"), "numpy")
     return _loaded.get(name) or _load(name)
 
 
@@ -123,9 +123,13 @@ def loaded(file: str) -> None:
 def _load(name: str) -> Backend:
     """The file of this name."""
     if name == "autograd":
-        from backstride._backends import autograd as module
-    elif name == "torch":
-        from backstride._backends import torch as module
-    else:
-        from backstride._backends import numpy as module
-    return cast(Backend, module)
+        from backstride._backends import autograd
+
+        return cast(Backend, autograd)
+    if name == "torch":
+        from backstride._backends import torch
+
+        return cast(Backend, torch)
+    from backstride._backends import numpy
+
+    return cast(Backend, numpy)

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch._functorch.autograd_function import enable_single_level_autograd_function
+from torch._functorch.utils import enable_single_level_autograd_function
 from torch.autograd import forward_ad
 from torch.nn.functional import pad as padded
 from torch.utils.weak import WeakIdKeyDictionary
 
 from backstride import _native, _ops, _plan, _precision
-from backstride._backends import numpy
+from backstride._backends import DTYPES, numpy
 from backstride._geometry import Axis, Geometry, Operand
 
 
@@ -71,7 +71,7 @@ def _check(wrt: Operand, first: Tensor, second: Tensor, groups: int) -> None:
         raise ValueError(f"the {one} is on {first.device} and the {other} on {second.device}; move one of them by .to")
     if first.dtype is not second.dtype or first.dtype not in _ELEMENTS:
         raise TypeError(
-            f"the {one} and the {other} must be of one dtype, of {', '.join(numpy.DTYPES)}; got {first.dtype} and "
+            f"the {one} and the {other} must be of one dtype, of {', '.join(DTYPES)}; got {first.dtype} and "
             f"{second.dtype}"
         )
     counts = {
@@ -172,7 +172,7 @@ def _empty(recipe: _Recipe, dtype: torch.dtype) -> Tensor:
         return torch.empty_strided(recipe.shape, recipe.strides, dtype=dtype)
     numpy.check_size("the result", recipe.shape, dtype)
     memory = torch.from_numpy(_native.result(size)).untyped_storage()
-    return torch.empty(0, dtype=dtype).set_(memory, 0, recipe.shape, recipe.strides)  # type: ignore[call-overload]
+    return torch.empty(0, dtype=dtype).set_(memory, 0, recipe.shape, recipe.strides)
 
 
 def _view(operand: Operand, x: Tensor) -> np.ndarray:
@@ -185,7 +185,7 @@ def _view(operand: Operand, x: Tensor) -> np.ndarray:
 
 # What the core calls the elements of a tensor, by dtype; `_view` makes NumPy's arrays of them.
 _ELEMENTS = {torch.bfloat16: "bfloat16"} | {
-    getattr(torch, dtype): numpy.element(np.dtype(dtype)) for dtype in numpy.DTYPES if dtype != "bfloat16"
+    getattr(torch, dtype): numpy.element(np.dtype(dtype)) for dtype in DTYPES if dtype != "bfloat16"
 }
 
 
@@ -265,10 +265,10 @@ class _Differentiable(torch.autograd.Function):
         ctx.save_for_forward(first, second)
 
     @staticmethod
-    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:  # type: ignore[override]
-        operands = _ops.given(ctx.wrt)
+    def backward(ctx: Any, cotangent: Tensor) -> tuple[Any, ...]:
+        operands, (first, second) = _ops.given(ctx.wrt), ctx.saved_tensors
         gradients = [
-            _derivative_by(operands[n], ctx.wrt, *ctx.saved_tensors, cotangent, ctx.sizes) if needed else None
+            _derivative_by(operands[n], ctx.wrt, first, second, cotangent, ctx.sizes) if needed else None
             for n, needed in enumerate(ctx.needs_input_grad[2:4])
         ]
         by_bias = cotangent.sum([0, *range(2, cotangent.ndim)]) if ctx.needs_input_grad[4] else None
@@ -305,7 +305,8 @@ def _differentiated(
     ):
         # An operator's kernel is in one transform of torch.func at a time, for which `Function.apply` is not made.
         with enable_single_level_autograd_function():
-            result: Tensor = super(torch.autograd.Function, _Differentiable).apply(run, wrt, first, second, bias, rest)
+            apply = super(torch.autograd.Function, _Differentiable).apply
+            result: Tensor = apply(run, wrt, first, second, bias, rest)  # type: ignore[no-untyped-call]
         return result
     with torch._C._AutoDispatchBelowAutograd():
         return run(first, second, bias, rest)
@@ -431,7 +432,7 @@ def _packed(plan: _native.Plan, filter: Tensor, bias: Tensor | None, *settings: 
     """The packed filter, made anew after a change of anything that it was made of."""
     tensors = (filter,) if bias is None else (filter, bias)
     made_of = *((x._version, x.data_ptr()) for x in tensors), *settings
-    kept = _kept.get(filter)
+    kept: _Kept | None = _kept.get(filter)
     if kept is None or kept.bias is not bias or kept.made_of != made_of:
         numbers = None if bias is None else _view("output", bias)
         packed = numpy.packed(plan, _view("filter", filter), numbers, "none", 0.0)

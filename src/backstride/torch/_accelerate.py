@@ -128,7 +128,7 @@ def _unfit(module: nn.Module) -> str:
     return ""
 
 
-def _become(module: nn.Module, types: Mapping[type[nn.Module], type[nn.Module]]) -> None:
+def _become(module: Any, types: Mapping[type[nn.Module], type[nn.Module]]) -> None:
     """Gives a module the type that stands for its own; a parametrized one a type like its own, derived from that."""
     new = types[_base(module)]
     if parametrize.is_parametrized(module):

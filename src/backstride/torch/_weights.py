@@ -51,7 +51,7 @@ def forget(module: nn.Module) -> None:
         forget_packed(weight)
 
 
-def _sources(module: nn.Module) -> list[Tensor]:
+def _sources(module: Any) -> list[Tensor]:
     """The tensors from which PyTorch's own parametrizations compute a weight; none if others do."""
     if parametrize.is_parametrized(module, "weight"):
         chain = module.parametrizations["weight"]
