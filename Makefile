@@ -8,7 +8,7 @@ bin = $(VENV)/bin
 pip = $(bin)/python -m pip --quiet --disable-pip-version-check
 sources = $(shell find src native -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint sanitize sanitize-threads test-neon compare-tf bench bench-report clean
+.PHONY: demo test lint sanitize sanitize-threads test-neon compare-tf bench bench-models bench-report clean
 
 demo: $(VENV)/installed
 	$(bin)/backstride demo --output demo-output $(ARGS) $(PHOTOS)
@@ -30,6 +30,10 @@ bench: .venv-bench/installed .venv-tf/installed
 # The tables and pictures of benchmark.json again, without measuring.
 bench-report: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/report.py $(ARGS)
+
+# Whole PyTorch models before and after `accelerate`: make bench-models ARGS="--only dcgan"
+bench-models: .venv-bench/installed
+	.venv-bench/bin/python benchmarks/models.py $(ARGS)
 
 .venv-bench/installed: requirements/bench.txt $(sources)
 	$(PYTHON) -m venv .venv-bench

@@ -42,7 +42,7 @@ def test_use_brings_no_other_package(python: Python) -> None:
     )
 
 
-@pytest.mark.parametrize("package", ["autograd", "ml_dtypes", "scipy"])
+@pytest.mark.parametrize("package", ["autograd", "ml_dtypes", "scipy", "torch"])
 def test_another_package_would_be_seen(python: Python, package: str) -> None:
     assert package in imported(python, f"import backstride, {package}")[1]
 
@@ -58,7 +58,7 @@ def test_slow_import_would_be_seen(python: Python) -> None:
     assert min(imported(python, slow)[0] for _ in range(2)) >= MILLISECONDS
 
 
-@pytest.mark.parametrize("package", ["autograd", "ml_dtypes", "scipy", "typer", "rich", "skimage"])
+@pytest.mark.parametrize("package", ["autograd", "ml_dtypes", "scipy", "torch", "typer", "rich", "skimage"])
 def test_every_extra_may_be_missing(python: Python, package: str) -> None:
     code = f"""
 import sys
@@ -71,13 +71,13 @@ print(backstride.nn.conv2d_transpose([[[[2.0]]]], [[[[3.0]]]], [1, 1], 1).item()
 
 
 def test_arrays_of_a_missing_library_are_refused(python: Python) -> None:
-    """A type that says it is from autograd where there is none: told apart from a broken backend."""
+    """A type that says it is from a library that has no backend: told apart from a broken one."""
     code = """
 import backstride
-Foreign = type("Tensor", (), {"__module__": "torch"})
+Foreign = type("Tensor", (), {"__module__": "paddle"})
 try:
     backstride.nn.conv2d_transpose(Foreign(), [[[[3.0]]]], [1, 1], 1)
 except TypeError as error:
     print(error)
 """
-    assert "got torch.Tensor" in python(code)
+    assert "got paddle.Tensor" in python(code)

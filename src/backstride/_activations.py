@@ -7,8 +7,6 @@ import functools
 import math
 from typing import Any
 
-import numpy as np
-
 from backstride import _backends
 from backstride._arguments import shown
 from backstride._variables import plain
@@ -144,8 +142,7 @@ def softplus(features: Any, name: Any = None) -> Any:
         name: ignored.
     """
     x, backend = _array(features)
-    with np.errstate(invalid="ignore"):
-        return backend.namespace.logaddexp(x, backend.namespace.zeros((), x.dtype))
+    return backend.softplus(x)
 
 
 def softsign(features: Any, name: Any = None) -> Any:
@@ -251,8 +248,7 @@ def exponential(x: Any) -> Any:
         x: array of floats.
     """
     x, backend = _array(x)
-    with np.errstate(over="ignore"):
-        return backend.namespace.exp(x)
+    return backend.exp(x)
 
 
 def linear(x: Any) -> Any:

@@ -97,10 +97,10 @@ def _of_one_dtype(result: list[Argument]) -> list[Argument]:
         if array.dtype is first.dtype:
             continue
         backend = _backends.of(first, array)
-        if backend.dtype_name(array) != backend.dtype_name(first):
+        if not backend.same_dtype(first, array):
             raise TypeError(
-                f"`{name}` and `{other}` must have one dtype; got {first.dtype} and {array.dtype} "
-                f"(convert one with .astype)"
+                f"`{name}` and `{other}` must have one dtype; got {backend.dtype_name(first)} and "
+                f"{backend.dtype_name(array)} (convert one with .astype or .to)"
             )
     return result
 
@@ -384,7 +384,8 @@ def _resolve(window: Window, input: Side, filter: str, shape: Ints, output: Side
         )
     layer = Layer(tuple(kernel), window.stride, window.dilation, window.crop, groups)
     for n, length in enumerate(output.lengths):
-        if length not in layer.outputs(n, input.lengths[n]):
+        lowest, end = layer.bounds(n, input.lengths[n])
+        if not lowest <= length < end:
             raise ValueError(_misfit(layer, n, window, input, filter, output))
     return layer.resolve(
         input.batch, in_channels, output.channels, input.lengths, output.lengths, window.channels_first
@@ -499,7 +500,10 @@ def numpy_array(name: str, value: Any) -> Any:
     """An array argument of a plan: NumPy's, or what becomes one."""
     value = plain(value)
     if (library := _backends.home(value)) not in (None, "numpy"):
-        raise TypeError(f"`{name}` is traced by {library}, and a plan has no gradient; use nn.conv2d_transpose")
+        why = "traced by autograd, and a plan has no gradient"
+        if library != "autograd":
+            why = f"an array of {library}, and a plan takes NumPy's"
+        raise TypeError(f"`{name}` is {why}; use nn.conv2d_transpose")
     ((_, array),) = of_one_library(Argument(name, value))
     return array
 

@@ -111,13 +111,13 @@ def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
         if entry["dtype"] not in _DTYPES:
             raise ValueError(f"the dtype {entry['dtype']} of {name!r} is not one that variables have")
         if entry["dtype"] == "BF16":
-            _ml_dtypes()
+            know_bfloat16()
         array = np.frombuffer(entry["data"], np.dtype(_DTYPES[entry["dtype"]]).newbyteorder("<"))
         arrays[name] = array.reshape(entry["shape"])
     return arrays
 
 
-def _ml_dtypes() -> None:
+def know_bfloat16() -> None:
     """Makes `np.dtype("bfloat16")` known."""
     try:
         import ml_dtypes  # noqa: F401

@@ -119,14 +119,18 @@ class Layer:
 
     def outputs(self, n: int, input: int) -> range:
         """The legal output lengths of axis `n`: those from which a forward convolution makes `input`."""
+        return range(*self.bounds(n, input))
+
+    def bounds(self, n: int, input: int) -> tuple[int, int]:
+        """The first of them, and the first one after them."""
         stride = self.stride[n]
         if self.crop is None:
-            return range((input - 1) * stride + 1, input * stride + 1) if input else range(1)
+            return ((input - 1) * stride + 1, input * stride + 1) if input else (0, 1)
         full = self.extent(n) - sum(self.crop[n])
         if input == 0:
-            return range(max(full, 0))
+            return 0, max(full, 0)
         lowest = (input - 1) * stride + full
-        return range(max(lowest, 0), max(lowest + stride, 0))
+        return max(lowest, 0), max(lowest + stride, 0)
 
     def input(self, n: int, output: int) -> int:
         """The length to which a forward convolution takes `output` along axis `n`; 0 where no tap window fits."""

@@ -12,10 +12,13 @@ where the first one's result stood. An array library wires `derivative` and this
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from backstride import _backends
 from backstride._geometry import Geometry, Operand
+
+# What else an operation needs to know, in the library's own form; this file only hands it on.
+Sized = TypeVar("Sized")
 
 OPERANDS: tuple[Operand, Operand, Operand] = ("input", "filter", "output")
 
@@ -32,8 +35,8 @@ def derivative(wrt: Operand, geometry: Geometry, first: Any, second: Any) -> Any
 
 
 def transpose(
-    wrt: Operand, by: Operand, geometry: Geometry, first: Any, second: Any, cotangent: Any
-) -> tuple[Operand, Geometry, Any, Any]:
+    wrt: Operand, by: Operand, geometry: Sized, first: Any, second: Any, cotangent: Any
+) -> tuple[Operand, Sized, Any, Any]:
     """The derivative of <cotangent, dF/d`wrt`(first, second)> by its operand `by`, as arguments for `derivative`."""
     operands = dict(zip(given(wrt), (first, second), strict=True)) | {wrt: cotangent}
     one, other = given(by)

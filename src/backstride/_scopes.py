@@ -14,7 +14,7 @@ import numpy as np
 from backstride import _arguments, _backends, _named, initializers
 from backstride._arguments import shown
 from backstride._backends import DTYPES
-from backstride._backends.numpy import check_size
+from backstride._backends.numpy import check_size, named
 from backstride._programs import AUTO_REUSE, GraphKeys, VariableScope
 from backstride._variables import Variable, check_same, current, plain
 
@@ -219,12 +219,26 @@ def obtain(
             initializers.glorot_uniform_initializer() if "float" in dtype else initializers.zeros_initializer()
         )
 
+    like = program.store.template if like is None else like
+
     def initial() -> Any:
         value = _initialize(full, initializer, shape, dtype) if callable(initializer) else initializer
-        template = value if like is None else like
-        return _backends.of(template).like(full, value, template)
+        return _of_library(full, value, value if like is None else like, dtype)
 
-    return program.store.declare(program, full, shape, dtype, initial, bool(trainable), constraint, regularizers)
+    def adopted(held: Any) -> Any:
+        if like is None or _backends.home(held) == _backends.home(like):
+            return held
+        return _of_library(full, held, like, _backends.of(held).dtype_name(held))
+
+    return program.store.declare(
+        program, full, shape, dtype, initial, adopted, bool(trainable), constraint, regularizers
+    )
+
+
+def _of_library(name: str, value: Any, like: Any, dtype: str) -> Any:
+    """`value` as a variable holds it, of the library of `like`."""
+    backend = _backends.of(like)
+    return backend.like(name, value, backend.astype(like, dtype))
 
 
 def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ...], dtype: str) -> Any:
@@ -236,10 +250,11 @@ def _initialize(name: str, initializer: Callable[..., Any], shape: tuple[int, ..
     extra = {"partition_info": None} if "partition_info" in parameters else {}
     if parameters and "dtype" not in parameters and not any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
         raise TypeError(f"the initializer of {name!r} must take (shape, dtype); it takes ({', '.join(parameters)})")
-    check_size(f"the variable {name!r}", shape, np.dtype(dtype))
-    value = initializer(list(shape), dtype=np.dtype(dtype), **extra)
+    numpy_dtype = named(dtype)
+    check_size(f"the variable {name!r}", shape, numpy_dtype)
+    value = initializer(list(shape), dtype=numpy_dtype, **extra)
     if isinstance(value, list | tuple | int | float | np.generic):
-        value = np.asarray(value, dtype)
+        value = np.asarray(value, numpy_dtype)
     if not hasattr(value, "shape") or _backends.home(value) is None:
         raise ValueError(f"the initializer of {name!r} made {value!r}; it was asked for an array of shape {shape}")
     if tuple(value.shape) != shape:

@@ -12,7 +12,7 @@ import numpy as np
 from backstride import _native
 from backstride._arguments import integer, shown
 
-_OPTIONAL = ("autograd", "ml_dtypes", "pillow", "rich", "scikit-image", "scipy", "typer")
+_OPTIONAL = ("autograd", "ml_dtypes", "pillow", "rich", "scikit-image", "scipy", "torch", "typer")
 
 
 def set_num_threads(count: int) -> None:

@@ -176,10 +176,14 @@ class VariableStore:
 
     Args:
         seed: what the initializers' random numbers follow from; None for different ones every time.
+
+    Attributes:
+        template: None, or an array of the library whose arrays variables hold that are made without an input at hand.
     """
 
     def __init__(self, seed: int | None = None) -> None:
         self._lock = threading.RLock()
+        self.template: Any = None
         self.set_seed(seed)
         self.reset()
 
@@ -248,16 +252,20 @@ class VariableStore:
         shape: tuple[int, ...],
         dtype: str,
         initial: Callable[[], Any],
+        adopted: Callable[[Any], Any],
         trainable: bool,
         constraint: Callable[[Any], Any] | None,
         regularizers: tuple[Callable[[Any], Any], ...],
     ) -> Variable:
-        """A variable new to `program`. Its value is the one the store has under this name, or else `initial()`."""
+        """A variable new to `program`. Its value is the one the store has under this name, or else `initial()`; if no
+        program has had it yet, as when a file brought it, `adopted(value)`."""
         variable = Variable(self, name, trainable, constraint, regularizers)
         with self._lock:
             fresh = name not in self._values
             if fresh:
                 self._values[name] = initial()
+            elif name not in self._variables:
+                self._values[name] = adopted(self._values[name])
             try:
                 check_same(name, shape, dtype, variable)
                 if name in program.given:
@@ -274,6 +282,10 @@ class VariableStore:
     def trainable(self) -> dict[str, Any]:
         """The values of the trainable variables by name, in the order of their making. NumPy arrays are read-only."""
         return {name: self._values[name] for name, variable in self._variables.items() if variable.trainable}
+
+    def variables(self) -> dict[str, Variable]:
+        """The variables by name, in the order of their making."""
+        return dict(self._variables)
 
     def values(self) -> dict[str, Any]:
         """The values of all variables by name. NumPy arrays are read-only."""
@@ -349,9 +361,7 @@ class VariableStore:
         """
         values = _files.read(path)
         if not self._variables:
-            frozen = {name: _backends.of(value).like(name, value, value) for name, value in values.items()}
-            with self._lock:
-                self._values = frozen
+            self.hold({name: _backends.of(value).like(name, value, value) for name, value in values.items()})
             return
         wrong = []
         for name in self._values.keys() & values.keys():
@@ -367,6 +377,11 @@ class VariableStore:
         if wrong:
             raise ValueError(f"{os.fspath(path)} does not hold this store's variables: {_listed(wrong)}")
         self.assign({name: value for name, value in values.items() if name in self._values})
+
+    def hold(self, values: Mapping[str, Any]) -> None:
+        """Takes these arrays as they are: those that variables of these names will begin with, or have from now on."""
+        with self._lock:
+            self._values.update(values)
 
     def _constrained(self, name: str, value: Any) -> Any:
         variable = self._variables.get(name)

@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """Transposed convolutions, the convolutions they are the gradients of, and activations, as in `tf.compat.v1.nn`.
 
-Every function takes NumPy arrays, nested lists of numbers or buffers (and, inside HIPS autograd, its tracers) and
-returns an array of the same dtype: float16, bfloat16, float32, float64 or any integer. The 16-bit floats sum in
-float32 and round once; integers wrap. Filters are `[*kernel, out_channels, in_channels]` in both data formats.
+Every function takes NumPy arrays, nested lists of numbers or buffers (and, inside HIPS autograd, its tracers), or
+PyTorch tensors, and returns an array of the same kind and dtype: float16, bfloat16, float32, float64 or any integer.
+The 16-bit floats sum in float32 and round once; integers wrap. Filters are `[*kernel, out_channels, in_channels]` in
+both data formats.
 
 A wrong value or shape is a ValueError, a wrong type a TypeError, both before anything is computed. A result
 larger than the machine's memory is a MemoryError.

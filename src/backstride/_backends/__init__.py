@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
+import sys
 from typing import Any, Protocol, cast
 
 import numpy as np
@@ -22,7 +21,14 @@ DTYPES = (
 
 # The package in which an array type is defined, and the file that serves it. Lists, buffers and numbers become
 # NumPy arrays; numbers only to be told that they have the wrong rank.
-_HOMES = {"numpy": "numpy", "builtins": "numpy", "array": "numpy", "_ctypes": "numpy", "autograd": "autograd"}
+_HOMES = {
+    "numpy": "numpy",
+    "builtins": "numpy",
+    "array": "numpy",
+    "_ctypes": "numpy",
+    "autograd": "autograd",
+    "torch": "torch",
+}
 
 
 class Backend(Protocol):
@@ -33,6 +39,9 @@ class Backend(Protocol):
 
     def dtype_name(self, array: Any) -> str:
         """NumPy's name of an array's dtype, such as 'float32'; of an accepted array one of `DTYPES`."""
+
+    def same_dtype(self, one: Any, other: Any) -> bool:
+        """Whether two arrays are of one dtype, or will be as soon as they are used."""
 
     def astype(self, array: Any, dtype: str) -> Any:
         """`array` with its numbers converted to the dtype of this name."""
@@ -55,6 +64,12 @@ class Backend(Protocol):
     def erfc(self, x: Any) -> Any:
         """The complementary error function."""
 
+    def exp(self, x: Any) -> Any:
+        """The exponential function, without warnings."""
+
+    def softplus(self, x: Any) -> Any:
+        """`log(1 + exp(x))`, without overflow and warnings."""
+
     def clip(self, x: Any, high: float) -> Any:
         """`x` cut to the range from 0 to `high`; the derivative at both ends is 0."""
 
@@ -72,7 +87,20 @@ class Backend(Protocol):
         """What a variable holds, as a NumPy array."""
 
 
-@functools.cache
+# What was found so far: dicts, and imports by statements, since PyTorch's compiler, which traces calls, knows them. It
+# does not know modules that come out of a call, so each file says by itself that it was loaded.
+_homes: dict[type, str | None] = {}
+_loaded: dict[str, Backend] = {}
+
+
+def home(value: Any) -> str | None:
+    """The file that serves arrays like `value`, or None if there is none."""
+    cls = type(value)
+    if cls not in _homes:
+        _homes[cls] = _home(cls)
+    return _homes[cls]
+
+
 def _home(cls: type) -> str | None:
     """The file that serves `cls`: its own library's, or the one of the nearest library it derives from."""
     for base in cls.__mro__[:-1]:
@@ -81,17 +109,29 @@ def _home(cls: type) -> str | None:
     return None
 
 
-def home(value: Any) -> str | None:
-    """The file that serves arrays like `value`, or None if there is none."""
-    return _home(type(value))  # type: ignore[arg-type] # mypy confuses a class's hash with its instances'
-
-
 def of(*arrays: Any) -> Backend:
     """The file that serves all of `arrays`, which are served: the one of those that are not NumPy's, if any is not."""
-    return _of(*map(type, arrays))
+    for array in arrays:
+        if (name := home(array)) != "numpy":
+            break
+    return _loaded.get(name or "") or _load(name)
 
 
-@functools.cache
-def _of(*classes: type) -> Backend:
-    name = next((name for cls in classes if (name := _home(cls)) != "numpy"), "numpy")
-    return cast(Backend, importlib.import_module(f"backstride._backends.{name}"))
+def loaded(file: str) -> None:
+    """Makes known that the file of this module name is there."""
+    _loaded[file.rpartition(".")[2]] = cast(Backend, sys.modules[file])
+
+
+def _load(name: str | None) -> Backend:
+    """The file of this name."""
+    if name == "autograd":
+        from backstride._backends import autograd
+
+        return cast(Backend, autograd)
+    if name == "torch":
+        from backstride._backends import torch
+
+        return cast(Backend, torch)
+    from backstride._backends import numpy
+
+    return cast(Backend, numpy)

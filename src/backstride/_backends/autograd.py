@@ -12,7 +12,7 @@ import numpy as np
 from autograd.extend import Box, defjvp, defvjp, primitive
 
 from backstride import _ops
-from backstride._backends import numpy
+from backstride._backends import loaded, numpy
 from backstride._geometry import Geometry, Operand
 
 
@@ -32,6 +32,7 @@ def asarray(name: str, value: Any) -> Any:
 
 # Boxes have the dtype of their array and its methods.
 dtype_name = numpy.dtype_name
+same_dtype = numpy.same_dtype
 astype = numpy.astype
 scalar = numpy.scalar
 derivative = primitive(numpy.derivative)
@@ -98,6 +99,8 @@ defvjp(erfc, lambda result, x: lambda cotangent: cotangent * (_BELL * namespace.
 defjvp(erfc, lambda tangent, result, x: tangent * (_BELL * namespace.exp(-(x * x))))
 
 
+exp = functools.partial(numpy.exp, namespace=namespace)
+softplus = functools.partial(numpy.softplus, namespace=namespace)
 clip = functools.partial(numpy.clip, namespace=namespace)
 
 
@@ -105,3 +108,6 @@ clip = functools.partial(numpy.clip, namespace=namespace)
 like = numpy.like
 assigned = numpy.assigned
 to_numpy = numpy.to_numpy
+
+
+loaded(__name__)

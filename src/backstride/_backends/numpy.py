@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from backstride import _native, _plan, _precision
-from backstride._backends import DTYPES
+from backstride import _files, _native, _plan, _precision
+from backstride._backends import DTYPES, loaded
 from backstride._geometry import Geometry, Operand
 
 _LIMITS = {
@@ -82,7 +82,12 @@ def dtype_name(array: np.ndarray) -> str:
 
 def astype(array: Any, dtype: str) -> Any:
     """See `backstride._backends.Backend`."""
-    return array.astype(dtype)
+    return array.astype(named(dtype))
+
+
+def same_dtype(one: Any, other: Any) -> bool:
+    """See `backstride._backends.Backend`."""
+    return dtype_name(one) == dtype_name(other)
 
 
 def scalar(x: Any, value: float) -> Any:
@@ -96,7 +101,7 @@ def derivative(wrt: Operand, geometry: Geometry, first: np.ndarray, second: np.n
     if plan is None:
         return np.zeros(shape, dtype)
     result = empty(shape, dtype)
-    plan.run(_plain(first), _plain(second), _plain(result))
+    compute(plan, first, second, result)
     return result
 
 
@@ -111,6 +116,11 @@ def _sized(
     if any(0 in geometry.shape(operand) for operand in operands):
         return shape, dtype, None
     return shape, dtype, _plan.plan(wrt, geometry, element(dtype), precision, kernel=kernel)
+
+
+def compute(plan: _native.Plan, first: np.ndarray, second: np.ndarray, result: np.ndarray) -> None:
+    """Computes `result`, which must be native and aligned."""
+    plan.run(_plain(first), _plain(second), _plain(result))
 
 
 def packed(
@@ -130,13 +140,13 @@ def run(packed: _native.Packed, plan: _native.Plan, x: np.ndarray, out: np.ndarr
 
 
 # From this size on, the pages of fresh memory cost more than a look for memory that is kept.
-_LARGE = 1 << 20
+LARGE = 1 << 20
 
 
 def empty(shape: tuple[int, ...], dtype: np.dtype) -> np.ndarray:
     """An uninitialized array; a large one in memory that earlier results have given back, if there is any."""
     size = math.prod(shape) * dtype.itemsize
-    if size < _LARGE:
+    if size < LARGE:
         return np.empty(shape, dtype)
     return _native.result(size).view(dtype).reshape(shape)
 
@@ -161,6 +171,18 @@ def erfc(x: np.ndarray) -> np.ndarray:
     wide: NDArray[Any] = np.array(x, np.float64 if x.dtype == np.float64 else np.float32, order="C")
     _native.erfc(wide.reshape(-1))
     return wide.astype(x.dtype, copy=False)
+
+
+def exp(x: Any, namespace: Any = np) -> Any:
+    """See `backstride._backends.Backend`."""
+    with np.errstate(over="ignore"):
+        return namespace.exp(x)
+
+
+def softplus(x: Any, namespace: Any = np) -> Any:
+    """See `backstride._backends.Backend`."""
+    with np.errstate(invalid="ignore"):
+        return namespace.logaddexp(x, namespace.zeros((), x.dtype))
 
 
 def clip(x: Any, high: float, namespace: Any = np) -> Any:
@@ -213,7 +235,14 @@ def to_numpy(value: np.ndarray) -> np.ndarray:
     return value
 
 
-def check_size(what: str, shape: tuple[int, ...], dtype: np.dtype) -> None:
+def named(dtype: str) -> np.dtype:
+    """The dtype of this name."""
+    if dtype == "bfloat16":
+        _files.know_bfloat16()
+    return np.dtype(dtype)
+
+
+def check_size(what: str, shape: tuple[int, ...], dtype: Any) -> None:
     """Refuses an array that the machine can't hold; the operating system might grant it, and kill the process later."""
     size, memory = math.prod(shape) * dtype.itemsize, _native.physical_memory()
     if size > memory:
@@ -254,3 +283,6 @@ def _plain(array: np.ndarray) -> np.ndarray:
             plain[index] = array[index]
         array = plain
     return array.view(np.uint16) if _element(array.dtype) == "bfloat16" else array
+
+
+loaded(__name__)
