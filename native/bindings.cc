@@ -280,12 +280,10 @@ NB_MODULE(_native, m) {
     m.def("xla_target", []() -> nb::object {
 #ifdef BACKSTRIDE_JAX
         const XlaTarget target = xla_target();
-        nb::dict state, stages;
-        state["type_id"] = nb::capsule(target.type_id);
-        state["type_info"] = nb::capsule(target.type_info);
+        nb::dict stages;
         stages["instantiate"] = nb::capsule(target.instantiate);
         stages["execute"] = nb::capsule(target.execute);
-        return nb::make_tuple(state, stages);
+        return nb::make_tuple(stages, nb::make_tuple(target.major, target.minor));
 #else
         return nb::none();
 #endif

@@ -37,7 +37,7 @@ template <class Work> ffi::Error guarded(Work work) {
     }
 }
 
-ffi::ErrorOr<std::unique_ptr<State>> instantiate(std::string_view wrt, std::string_view element,
+ffi::ErrorOr<std::unique_ptr<State>> make_state(std::string_view wrt, std::string_view element,
                                                  ffi::Span<const Index> axes, Index batch, Index in_channels,
                                                  Index out_channels, Index groups, bool channels_first,
                                                  std::string_view precision) {
@@ -84,7 +84,7 @@ ffi::Error execute(State *state, ffi::AnyBuffer first, ffi::AnyBuffer second, ff
     });
 }
 
-XLA_FFI_DEFINE_HANDLER(kInstantiate, instantiate,
+XLA_FFI_DEFINE_HANDLER(kMakeState, make_state,
                        ffi::Ffi::BindInstantiate()
                            .Attr<std::string_view>("wrt")
                            .Attr<std::string_view>("element")
@@ -99,11 +99,21 @@ XLA_FFI_DEFINE_HANDLER(
     kExecute, execute,
     ffi::Ffi::Bind().Ctx<ffi::State<State>>().Arg<ffi::AnyBuffer>().Arg<ffi::AnyBuffer>().Ret<ffi::AnyBuffer>());
 
+/// XLA asks every handler for its version when it registers it, and a handler that makes a state for the state's type,
+/// which must be known by then. JAX registers types after handlers where no device is in use yet; so it is done here.
+XLA_FFI_Error *instantiate(XLA_FFI_CallFrame *frame) {
+    if (State::id == XLA_FFI_UNKNOWN_TYPE_ID)
+        if (XLA_FFI_Error *const error =
+                ffi::Ffi::RegisterTypeId(frame->api, "backstride_state", &State::id, &kStateInfo))
+            return error;
+    return kMakeState(frame);
+}
+
 } // namespace
 
 XlaTarget xla_target() {
-    return {&State::id, const_cast<ffi::TypeInfo *>(&kStateInfo), reinterpret_cast<void *>(kInstantiate),
-            reinterpret_cast<void *>(kExecute)};
+    return {reinterpret_cast<void *>(instantiate), reinterpret_cast<void *>(kExecute), XLA_FFI_API_MAJOR,
+            XLA_FFI_API_MINOR};
 }
 
 } // namespace backstride

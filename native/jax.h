@@ -4,10 +4,11 @@
 
 namespace backstride {
 
-/// What XLA's foreign function interface registers: the type of the state that a compiled computation keeps for each
-/// of its calls, and the functions that make the state and that compute.
+/// A target of XLA's foreign function interface: the functions for two of its stages, and the version of the interface
+/// that they are built for.
 struct XlaTarget {
-    void *type_id, *type_info, *instantiate, *execute;
+    void *instantiate, *execute;
+    int major, minor;
 };
 XlaTarget xla_target();
 

@@ -180,11 +180,10 @@ def test_derivatives_of_a_nonlinear_loss() -> None:
 # Transformations
 
 
-def mapped_axes() -> Iterator[tuple[int | None, int | None]]:
-    return ((one, other) for one, other in itertools.product((None, 0, -1), repeat=2) if (one, other) != (None, None))
+MAPPED = [(0, None), (None, 0), (0, 0), (-1, None), (None, -1), (-1, 1)]
 
 
-@pytest.mark.parametrize("axes", mapped_axes(), ids=str)
+@pytest.mark.parametrize("axes", MAPPED, ids=str)
 @pytest.mark.parametrize("case", FEW, ids=str)
 def test_vmap_is_a_loop(case: Case, axes: tuple[int | None, int | None], either: str) -> None:
     count = 3

@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import functools
+import re
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -162,17 +164,22 @@ def _lower_on_cpu(ctx: Any, first: Any, second: Any, *, wrt: Operand, geometry: 
 
 
 def _register() -> str | None:
-    """Makes the core known to XLA; returns why it is not, if so."""
+    """Makes the core known to XLA; returns why it is not, if so. What XLA refuses would keep JAX from its devices."""
     target = _native.xla_target()
     if target is None:
         return "backstride was built without jaxlib's headers"
-    state, stages = target
-    try:
-        jax.ffi.register_ffi_type("backstride_state", state)
-        jax.ffi.register_ffi_target(_TARGET, stages)
-    except Exception as error:  # of XLA, which has many classes of them
-        return f"this jaxlib refuses the handler: {error}"
+    stages, built = target
+    served = _interface()
+    if served[:1] != built[:1] or served < built:
+        return f"backstride was built for version {built} of XLA's foreign function interface, and jaxlib has {served}"
+    jax.ffi.register_ffi_target(_TARGET, stages)
     return None
+
+
+def _interface() -> tuple[int, ...]:
+    """The version of XLA's foreign function interface that this jaxlib has, which only its headers tell."""
+    header = (Path(jax.ffi.include_dir()) / "xla/ffi/api/c_api.h").read_text()
+    return tuple(int(number) for number in re.findall(r"#define XLA_FFI_API_(?:MAJOR|MINOR) (\d+)", header))
 
 
 without_core = _register()
