@@ -39,7 +39,8 @@ def mapped(
         x if n is None else _fold(moveaxis, moveaxis(x, n, 0), *_place(operand, same, geometry))
         for operand, x, n in zip(_ops.given(wrt), arrays, axes, strict=True)
     )
-    return _unfold(moveaxis, call(wrt, larger, first, second), count, *_place(wrt, same, geometry))
+    result = call(wrt, larger, first, second)
+    return _unfold(moveaxis, result, (count, *geometry.shape(wrt)), *_place(wrt, same, geometry))
 
 
 def _enlarged(geometry: Geometry, same: Operand | None, count: int) -> Geometry:
@@ -78,9 +79,9 @@ def _fold(moveaxis: Any, x: Any, axis: int, shares: int) -> Any:
     return x.reshape((*before, count * length, *after))
 
 
-def _unfold(moveaxis: Any, x: Any, count: int, axis: int, shares: int) -> Any:
-    """The reverse."""
-    before, length, after = x.shape[:axis], x.shape[axis], x.shape[axis + 1 :]
-    part = length // count if count else 0
-    x = moveaxis(x.reshape((*before, shares, count, part // shares, *after)), axis + 1, 0)
-    return x.reshape((count, *before, part, *after))
+def _unfold(moveaxis: Any, x: Any, whole: tuple[int, ...], axis: int, shares: int) -> Any:
+    """The reverse, to the shape `whole`."""
+    count, *shape = whole
+    before, length, after = shape[:axis], shape[axis], shape[axis + 1 :]
+    x = x.reshape((*before, shares, count, length // shares, *after))
+    return moveaxis(x, axis + 1, 0).reshape(whole)
