@@ -56,6 +56,6 @@ _settings.read_environment()
 
 def __getattr__(name: str) -> Any:
     """The modules for other libraries, which import these, once they are asked for."""
-    if name == "jax":
+    if name in ("jax", "torch"):
         return importlib.import_module(f"backstride.{name}")
     raise AttributeError(f"module 'backstride' has no attribute {name!r}")

@@ -15,7 +15,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from backstride import _native, _ops, _plan, _precision, _vmap
-from backstride._backends import DTYPES, numpy
+from backstride._backends import DTYPES, home, loaded, numpy
 from backstride._geometry import Geometry, Operand
 
 _TARGET = "backstride_derivative"
@@ -38,8 +38,13 @@ def asarray(name: str, value: Any) -> jax.Array:
 
 
 dtype_name = numpy.dtype_name
-astype = numpy.astype
+same_dtype = numpy.same_dtype
 scalar = numpy.scalar
+
+
+def astype(array: jax.Array, dtype: str) -> jax.Array:
+    """See `backstride._backends.Backend`."""
+    return array if dtype_name(array) == dtype else array.astype(dtype)
 
 
 def derivative(wrt: Operand, geometry: Geometry, first: jax.Array, second: jax.Array) -> jax.Array:
@@ -203,6 +208,8 @@ def elu(x: jax.Array, alpha: float) -> jax.Array:
 
 
 erfc = jax.scipy.special.erfc
+exp = jnp.exp
+softplus = functools.partial(jnp.logaddexp, 0)
 
 
 def clip(x: jax.Array, high: float) -> jax.Array:
@@ -212,6 +219,8 @@ def clip(x: jax.Array, high: float) -> jax.Array:
 
 def like(name: str, value: Any, template: Any) -> jax.Array:
     """See `backstride._backends.Backend`. The numbers of a tracer are not known, so that of it the dtype is checked."""
+    if (library := home(value)) not in ("jax", "numpy"):
+        raise TypeError(f"the variable {name!r} holds JAX arrays; got an array of {library} (convert it first)")
     if not isinstance(value, jax.core.Tracer):
         return jnp.asarray(numpy.like(name, to_numpy(value) if isinstance(value, jax.Array) else value, template))
     if value.dtype.kind != template.dtype.kind and template.dtype.kind in "iu":
@@ -227,3 +236,6 @@ def assigned(held: jax.Array, new: jax.Array) -> jax.Array:
 def to_numpy(value: jax.Array) -> np.ndarray:
     """See `backstride._backends.Backend`."""
     return np.asarray(value)
+
+
+loaded(__name__)
