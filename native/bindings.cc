@@ -85,10 +85,10 @@ template <class A> View view(const Call &call, const A &array, Operand operand) 
 class BoundPlan {
   public:
     BoundPlan(std::string_view wrt, std::string_view element, const std::vector<Index> &axes, Index batch,
-              Index in_channels, Index out_channels, Index groups, bool channels_first,
-              std::string_view precision, bool packed, std::string_view algorithm, std::string_view kernel)
-        : call_({wrt, element, axes, batch, in_channels, out_channels,
-                 groups, channels_first, precision, packed, algorithm, kernel}),
+              Index in_channels, Index out_channels, Index groups, bool channels_first, std::string_view precision,
+              bool packed, std::string_view algorithm, std::string_view kernel)
+        : call_({wrt, element, axes, batch, in_channels, out_channels, groups, channels_first, precision, packed,
+                 algorithm, kernel}),
           packed_(packed) {}
 
     void run(const In &first, const In &second, const Out &result) const {
@@ -223,8 +223,8 @@ NB_MODULE(_native, m) {
     m.doc() = "The compiled core of backstride: the three operations on arrays that the package has checked.";
 
     nb::class_<BoundPlan>(m, "Plan")
-        .def(nb::init<std::string_view, std::string_view, const std::vector<Index> &, Index, Index,
-                      Index, Index, bool, std::string_view, bool, std::string_view, std::string_view>(),
+        .def(nb::init<std::string_view, std::string_view, const std::vector<Index> &, Index, Index, Index, Index, bool,
+                      std::string_view, bool, std::string_view, std::string_view>(),
              "wrt"_a, "element"_a, "axes"_a, "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a,
              "channels_first"_a, "precision"_a = "strict", "packed"_a = false, "algorithm"_a = "", "kernel"_a = "")
         .def("run", &BoundPlan::run, "first"_a.noconvert(), "second"_a.noconvert(), "result"_a.noconvert())
@@ -244,7 +244,8 @@ NB_MODULE(_native, m) {
         for (const Kernel &kernel : kernels())
             if (kernel.isa <= best_isa())
                 result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)],
-                                             kElementNames[static_cast<int>(kernel.element)], kernel.rows, kernel.columns));
+                                             kElementNames[static_cast<int>(kernel.element)], kernel.rows,
+                                             kernel.columns));
         for (const LayerKernel &kernel : layer_kernels())
             if (kernel.isa <= best_isa())
                 result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)],

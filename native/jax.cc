@@ -38,9 +38,9 @@ template <class Work> ffi::Error guarded(Work work) {
 }
 
 ffi::ErrorOr<std::unique_ptr<State>> make_state(std::string_view wrt, std::string_view element,
-                                                 ffi::Span<const Index> axes, Index batch, Index in_channels,
-                                                 Index out_channels, Index groups, bool channels_first,
-                                                 std::string_view precision) {
+                                                ffi::Span<const Index> axes, Index batch, Index in_channels,
+                                                Index out_channels, Index groups, bool channels_first,
+                                                std::string_view precision) {
     std::unique_ptr<State> state;
     const ffi::Error error = guarded([&] {
         state = std::make_unique<State>(State{Call({wrt,

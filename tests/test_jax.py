@@ -20,7 +20,7 @@ from jax.test_util import check_grads
 from numpy.testing import assert_array_equal
 
 import backstride
-from backstride import _backends, _native, _ops, nn
+from backstride import _native, _ops, nn
 from backstride._backends import jax as backend
 from backstride._geometry import Geometry
 
@@ -109,7 +109,7 @@ def test_results_have_the_bits_of_numpy_arrays() -> None:
         with backstride.precision(mode):
             want = nn.conv2d_transpose(x, w, (60, 60), 2)
             got = nn.conv2d_transpose(jnp.asarray(x), jnp.asarray(w), (60, 60), 2)
-            jitted = jax.jit(lambda x, w: nn.conv2d_transpose(x, w, (60, 60), 2))(x, w)  # noqa: B023
+            jitted = jax.jit(lambda x, w: nn.conv2d_transpose(x, w, (60, 60), 2))(x, w)
         assert isinstance(got, jax.Array)
         assert_array_equal(got, want)
         assert_array_equal(jitted, want)
@@ -404,6 +404,6 @@ def test_a_build_without_the_handler_runs_lax(python: Python) -> None:
 
 
 def test_numpy_calls_do_not_import_jax(python: Python) -> None:
-    code = "import sys, backstride; backstride.nn.conv1d_transpose([[[1.0]]], [[[1.0]]], [1], 1); {} print('jax' in sys.modules)"
-    assert python(code.format("")).strip() == "False"
-    assert python(code.format("backstride.jax;")).strip() == "True"
+    call = "import sys, backstride; backstride.nn.conv1d_transpose([[[1.0]]], [[[1.0]]], [1], 1)"
+    assert python(f"{call}; print('jax' in sys.modules)").strip() == "False"
+    assert python(f"{call}; backstride.jax; print('jax' in sys.modules)").strip() == "True"

@@ -41,7 +41,14 @@ def test_activations_are_those_of_numpy_arrays(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("name", "slopes"),
-    [("relu", (0,)), ("relu6", (0, 0)), ("leaky_relu", (0.2,)), ("elu", (1,)), ("softsign", (1,)), ("hard_sigmoid", ())],
+    [
+        ("relu", (0,)),
+        ("relu6", (0, 0)),
+        ("leaky_relu", (0.2,)),
+        ("elu", (1,)),
+        ("softsign", (1,)),
+        ("hard_sigmoid", ()),
+    ],
 )
 def test_slopes_where_pieces_meet(name: str, slopes: tuple[float, ...]) -> None:
     slope = jax.jit(jax.grad(getattr(nn, name)))

@@ -153,6 +153,6 @@ def _seed(seed: Any) -> Any:
     """A key's numbers as one int; anything else as it is, which the store checks."""
     if not isinstance(seed, jax.Array) or isinstance(seed, jax.core.Tracer):
         return seed
-    if jax.dtypes.issubdtype(seed.dtype, jax.dtypes.prng_key):
+    if jax.numpy.issubdtype(seed.dtype, jax.dtypes.prng_key):
         seed = jax.random.key_data(seed)
     return int.from_bytes(np.asarray(seed).tobytes(), "little")

@@ -42,9 +42,10 @@ same_dtype = numpy.same_dtype
 scalar = numpy.scalar
 
 
-def astype(array: jax.Array, dtype: str) -> jax.Array:
+def astype(array: Any, dtype: str) -> jax.Array:
     """See `backstride._backends.Backend`."""
-    return array if dtype_name(array) == dtype else array.astype(dtype)
+    result: jax.Array = array if dtype_name(array) == dtype else array.astype(dtype)
+    return result
 
 
 def derivative(wrt: Operand, geometry: Geometry, first: jax.Array, second: jax.Array) -> jax.Array:
@@ -57,8 +58,9 @@ def _bind(wrt: Operand, geometry: Geometry, first: jax.Array, second: jax.Array,
     numpy.check_size("the result", shape, first.dtype)
     if first.size == 0 or second.size == 0 or 0 in shape:
         return jnp.zeros(shape, first.dtype)
-    first, second = _equally_varying(first, second)
-    return _derivative.bind(first, second, wrt=wrt, geometry=geometry, precision=precision)
+    arrays = _equally_varying(first, second)
+    result: jax.Array = _derivative.bind(*arrays, wrt=wrt, geometry=geometry, precision=precision)
+    return result
 
 
 def _equally_varying(*arrays: jax.Array) -> list[jax.Array]:
@@ -75,9 +77,12 @@ _derivative = Primitive("backstride_derivative")
 _derivative.def_impl(jax.jit(_derivative.bind, static_argnames=("wrt", "geometry", "precision")))
 
 
-@_derivative.def_abstract_eval
 def _shaped(first: Any, second: Any, *, wrt: Operand, geometry: Geometry, precision: str) -> Any:
+    """The result without numbers: as the first operand is in all but its shape."""
     return first.update(shape=geometry.shape(wrt))
+
+
+_derivative.def_abstract_eval(_shaped)
 
 
 def _transpose(index: int) -> Any:
@@ -95,9 +100,7 @@ def _transpose(index: int) -> Any:
 ad.defbilinear(_derivative, _transpose(0), _transpose(1))
 
 
-def _batch(
-    arrays: Any, axes: Any, *, wrt: Operand, geometry: Geometry, precision: str
-) -> tuple[jax.Array, int]:
+def _batch(arrays: Any, axes: Any, *, wrt: Operand, geometry: Geometry, precision: str) -> tuple[jax.Array, int]:
     call = functools.partial(_bind, precision=precision)
     return _vmap.mapped(call, jnp.moveaxis, wrt, geometry, arrays, axes), 0
 
@@ -116,7 +119,7 @@ def by_lax(first: jax.Array, second: jax.Array, *, wrt: Operand, geometry: Geome
             ((a.kernel - 1) * a.dilation - a.pad, a.output - 1 + a.pad - (a.input - 1) * a.stride)
             for a in geometry.axes
         ]
-        window = {"window_strides": (1,) * len(names), "lhs_dilation": stride, "rhs_dilation": dilation}
+        window: dict[str, Any] = {"window_strides": (1,) * len(names), "lhs_dilation": stride, "rhs_dilation": dilation}
         window |= {"feature_group_count": geometry.groups}
     else:
         arrays = second, first
