@@ -86,7 +86,8 @@ test-neon: .venv-neon/installed
 .venv-neon/installed: .venv-neon/tools $(sources)
 	PATH="$(abspath $(bin)):$$PATH" cmake -S . -B build/.venv-neon -G Ninja \
 		-D CMAKE_SYSTEM_NAME=Linux -D CMAKE_SYSTEM_PROCESSOR=aarch64 -D CMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
-		-D CMAKE_CXX_FLAGS="-idirafter $(abspath .venv-neon/sysroot/usr/include)" -D BACKSTRIDE_JAX=ON -D BACKSTRIDE_WERROR=$(WERROR) \
+		-D CMAKE_CXX_FLAGS="-idirafter $(abspath .venv-neon/sysroot/usr/include)" \
+		-D BACKSTRIDE_JAX=ON -D BACKSTRIDE_WERROR=$(WERROR) \
 		-D Python_EXECUTABLE=$(abspath .venv-neon/bin/python) -D Python_ROOT_DIR=$(abspath .venv-neon/sysroot/usr)
 	$(bin)/cmake --build build/.venv-neon
 	rm -rf $(neon_packages)/backstride

@@ -2,7 +2,7 @@
 """The decoder of a DCGAN generator (Radford, Metz and Chintala, 2015) as a TensorFlow 1 script has it.
 
 Only the import differs: it was `import tensorflow as tf`. The function is then run on the arrays of other libraries,
-with the weights that were saved: `python dcgan.py jax`.
+with the weights that were saved: `python dcgan.py jax torch`.
 """
 
 import sys
@@ -43,7 +43,17 @@ def in_jax(noise, weights):
     return jax.jit(tf.jax.transform(generator).apply)(store.values(), noise)
 
 
-LIBRARIES = {"jax": in_jax}
+def in_torch(noise, weights):
+    """The images by a module of PyTorch."""
+    import torch
+
+    module = tf.torch.module(generator)
+    module.load(weights)
+    with torch.inference_mode():
+        return module(torch.from_numpy(noise))
+
+
+LIBRARIES = {"jax": in_jax, "torch": in_torch}
 
 if __name__ == "__main__":
     for variable in variables:
