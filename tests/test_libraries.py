@@ -54,6 +54,8 @@ def torch_gradient(function: Callable[..., Any], at: int, *arrays: np.ndarray) -
 
 NUMPY = Library("numpy", np.ndarray, lambda array: array, lambda array: array, None)
 AUTOGRAD = Library("autograd", np.ndarray, lambda array: array, lambda array: array, autograd_gradient)
+
+
 def jax_gradient(function: Callable[..., Any], at: int, *arrays: np.ndarray) -> np.ndarray:
     return np.asarray(jax.jit(jax.grad(lambda *given: function(*given).sum(), at))(*arrays))
 
