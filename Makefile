@@ -37,7 +37,7 @@ bench-models: .venv-bench/installed
 
 .venv-bench/installed: requirements/bench.txt $(sources)
 	$(PYTHON) -m venv .venv-bench
-	.venv-bench/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/bench.txt .
+	BACKSTRIDE_JAX=1 .venv-bench/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/bench.txt .
 	touch $@
 
 # The tools at fixed versions, in one environment for the build, the tests and the checks.
@@ -48,7 +48,7 @@ $(VENV)/tools: requirements/dev.txt
 
 $(VENV)/installed: $(VENV)/tools $(sources)
 	$(pip) install --no-build-isolation --no-deps --config-settings=build-dir=build/$(VENV) \
-		--config-settings=cmake.define.BACKSTRIDE_WERROR=$(WERROR) .
+		--config-settings=cmake.define.BACKSTRIDE_JAX=ON --config-settings=cmake.define.BACKSTRIDE_WERROR=$(WERROR) .
 	$(pip) check
 	touch $@
 
@@ -77,7 +77,8 @@ sanitize-threads: .venv-sanitize-threads/installed
 	$(PYTHON) -m venv $(@D)
 	$(@D)/bin/python -m pip --quiet --disable-pip-version-check install -r requirements/dev.txt
 	$(@D)/bin/python -m pip --quiet --disable-pip-version-check install --no-build-isolation --no-deps \
-		--config-settings=build-dir=build/$(@D) --config-settings=cmake.define.BACKSTRIDE_SANITIZE=$(sanitizers) .
+		--config-settings=build-dir=build/$(@D) --config-settings=cmake.define.BACKSTRIDE_JAX=ON \
+		--config-settings=cmake.define.BACKSTRIDE_SANITIZE=$(sanitizers) .
 	touch $@
 
 # The core cross-compiled for arm64, and its tests in Debian's Python for arm64 under user-mode emulation. It needs
@@ -99,7 +100,8 @@ test-neon: .venv-neon/installed
 .venv-neon/installed: .venv-neon/tools $(sources)
 	PATH="$(abspath $(bin)):$$PATH" cmake -S . -B build/.venv-neon -G Ninja \
 		-D CMAKE_SYSTEM_NAME=Linux -D CMAKE_SYSTEM_PROCESSOR=aarch64 -D CMAKE_CXX_COMPILER=aarch64-linux-gnu-g++ \
-		-D CMAKE_CXX_FLAGS="-idirafter $(abspath .venv-neon/sysroot/usr/include)" -D BACKSTRIDE_WERROR=$(WERROR) \
+		-D CMAKE_CXX_FLAGS="-idirafter $(abspath .venv-neon/sysroot/usr/include)" \
+		-D BACKSTRIDE_JAX=ON -D BACKSTRIDE_WERROR=$(WERROR) \
 		-D Python_EXECUTABLE=$(abspath .venv-neon/bin/python) -D Python_ROOT_DIR=$(abspath .venv-neon/sysroot/usr)
 	$(bin)/cmake --build build/.venv-neon
 	rm -rf $(neon_packages)/backstride

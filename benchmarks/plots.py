@@ -19,6 +19,7 @@ STYLES = {
     "torch_channels_last": ("#E69F00", "D"),
     "tensorflow": ("#56B4E9", "^"),
     "jax": ("#009E73", "v"),
+    "backstride_jax": ("#009E73", "o"),
     "onnxruntime": ("#CC79A7", "P"),
     "openvino": ("#0072B2", "X"),
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 from plots import draw
 from results import Results, write
 from rich.console import Console
-from tables import NOTES, failures, goals, markdown, rich, sheets
+from tables import NOTES, failures, goals, hosted, markdown, rich, sheets
 
 
 def console() -> Console:
@@ -26,6 +26,7 @@ def report(results: Results, shown: Console) -> None:
         for line in failures(group):
             shown.print(line, highlight=False, markup=False)
     shown.print(rich(goals(results)))
+    shown.print(rich(hosted(results)))
     for note in NOTES:
         shown.print(note, highlight=False)
     page = results.path.with_suffix(".md")

@@ -82,19 +82,24 @@ def milliseconds(entry: Entry, name: str) -> float | None:
 
 def fastest(entry: Entry) -> str | None:
     """The name of the fastest other library."""
-    others = {name: peer["ms"] for name, peer in entry["peers"].items() if name != "backstride" and "ms" in peer}
+    others = {
+        name: peer["ms"]
+        for name, peer in entry["peers"].items()
+        if name != "backstride" and not PEERS[name].host and "ms" in peer
+    }
     return min(others, key=others.__getitem__, default=None)
 
 
-def ratio(entry: Entry) -> float | None:
-    """The fastest other's time over ours."""
-    other, ours = fastest(entry), milliseconds(entry, "backstride")
-    return entry["peers"][other]["ms"] / ours if other and ours else None
+def ratio(entry: Entry, name: str = "backstride") -> float | None:
+    """The fastest other's time over ours; within another library, that library's."""
+    other, ours = PEERS[name].host or fastest(entry), milliseconds(entry, name)
+    theirs = milliseconds(entry, other) if other else None
+    return theirs / ours if theirs and ours else None
 
 
-def ratios(entries: tuple[Entry, ...] | list[Entry]) -> dict[str, float]:
+def ratios(entries: tuple[Entry, ...] | list[Entry], name: str = "backstride") -> dict[str, float]:
     """By layer, where there is one."""
-    return {entry["layer"]: found for entry in entries if (found := ratio(entry)) is not None}
+    return {entry["layer"]: found for entry in entries if (found := ratio(entry, name)) is not None}
 
 
 def share(entry: Entry) -> float | None:

@@ -79,6 +79,20 @@ def goals(results: Results) -> Sheet:
     return Sheet("summary", columns, rows)
 
 
+def hosted(results: Results) -> Sheet:
+    """One line per table and library that calls our kernels: how much faster than its own they are."""
+    rows = []
+    for group in results.groups():
+        for name in group.peers:
+            if not PEERS[name].host:
+                continue
+            found = ratios([entry for entry in group.entries if max(entry["work"]["stride"]) > 1], name)
+            worst = min(found, key=found.__getitem__, default=None)
+            line = [group.title, label(name), str(len(found)), shown(geometric_mean(list(found.values())))]
+            rows.append([*line, f"{found[worst]:.2f} {worst}" if worst else "-"])
+    return Sheet("within other libraries, over their own", ["", "", "layers with a stride", "ratio", "worst"], rows)
+
+
 def over_float32(group: Group, results: Results) -> float | None:
     """The geometric mean of our times in float32 over those in another dtype."""
     if group.dtype == "float32":
@@ -141,7 +155,7 @@ def rich(sheet: Sheet) -> Table:
 
 def markdown(results: Results) -> str:
     """All tables, with the versions."""
-    parts = ["# Benchmark", *_lines(goals(results)), *(f"- {note}" for note in NOTES)]
+    parts = ["# Benchmark", *_lines(goals(results)), *_lines(hosted(results)), *(f"- {note}" for note in NOTES)]
     for group in results.groups():
         versions = {label(n): entry["peers"][n]["version"] for entry in group.entries for n in entry["peers"]}
         for sheet in sheets(group):

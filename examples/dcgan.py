@@ -1,8 +1,11 @@
 # SPDX-License-Identifier: Apache-2.0
 """The decoder of a DCGAN generator (Radford, Metz and Chintala, 2015) as a TensorFlow 1 script has it.
 
-Only the import differs: it was `import tensorflow as tf`.
+Only the import differs: it was `import tensorflow as tf`. The function is then run on the arrays of other libraries,
+with the weights that were saved: `python dcgan.py jax torch`.
 """
+
+import sys
 
 import numpy as np
 
@@ -30,7 +33,33 @@ images = generator(noise)
 again = generator(noise, reuse=True)
 variables = tf.trainable_variables()
 
+
+def in_jax(noise, weights):
+    """The images by a compiled function of JAX."""
+    import jax
+
+    store = tf.VariableStore()
+    store.load(weights)
+    return jax.jit(tf.jax.transform(generator).apply)(store.values(), noise)
+
+
+def in_torch(noise, weights):
+    """The images by a module of PyTorch."""
+    import torch
+
+    module = tf.torch.module(generator)
+    module.load(weights)
+    with torch.inference_mode():
+        return module(torch.from_numpy(noise))
+
+
+LIBRARIES = {"jax": in_jax, "torch": in_torch}
+
 if __name__ == "__main__":
     for variable in variables:
         print(variable.name, variable.shape)
     print("images", images.shape, "between", images.min(), "and", images.max())
+    variables[0].store.save("dcgan.npz")
+    for library in sys.argv[1:]:
+        theirs = np.asarray(LIBRARIES[library](noise, "dcgan.npz"))
+        print(library, "differs by at most", abs(theirs - images).max())

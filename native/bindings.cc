@@ -16,14 +16,17 @@
 
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
-#include <nanobind/stl/array.h>
 #include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/string_view.h>
 #include <nanobind/stl/vector.h>
 
+#include "call.h"
 #include "cost.h"
+#ifdef BACKSTRIDE_JAX
+#include "jax.h"
+#endif
 #include "memory.h"
 #include "packed.h"
 #include "plan.h"
@@ -36,21 +39,6 @@ namespace {
 
 using In = nb::ndarray<nb::ro>;
 using Out = nb::ndarray<>;
-
-// The instruction set for plans that name no kernel. Changed while the package is imported, then left alone.
-Isa active_isa = best_isa();
-
-constexpr std::string_view kOperands[] = {"input", "filter", "output"};
-constexpr std::string_view kElements[] = {"float16", "bfloat16", "float32", "float64",
-                                          "uint8",   "uint16",   "uint32",  "uint64"};
-
-/// The enumerator that has this name.
-template <class E, std::size_t N> E named(const std::string_view (&names)[N], std::string_view name) {
-    for (std::size_t i = 0; i < N; ++i)
-        if (names[i] == name)
-            return static_cast<E>(i);
-    throw std::invalid_argument("unknown name: " + std::string(name));
-}
 
 /// Takes the GIL, or never returns. While Python shuts down it ends threads that ask for the GIL by unwinding their
 /// stacks, which frames of C++ do not survive; such a thread stops here instead and goes when the process does.
@@ -85,93 +73,61 @@ bool signalled() {
     return raised;
 }
 
+/// The array as the core sees it. Python has checked it; a slip there must not become a wild pointer.
+template <class A> View view(const Call &call, const A &array, Operand operand) {
+    return call.view({const_cast<void *>(static_cast<const void *>(array.data())),
+                      {array.shape_ptr(), array.ndim()},
+                      {array.stride_ptr(), array.ndim()},
+                      static_cast<Index>(array.itemsize())},
+                     operand);
+}
+
 class BoundPlan {
   public:
-    BoundPlan(std::string_view wrt, std::string_view element, const std::vector<std::array<Index, 6>> &axes,
-              Index batch, Index in_channels, Index out_channels, Index groups, bool channels_first,
-              std::string_view precision, bool packed, std::string_view algorithm, std::string_view kernel,
-              Index workspace, bool binding)
-        : rank_(static_cast<int>(axes.size())), channels_first_(channels_first), packed_(packed) {
-        if (rank_ < 1 || rank_ > 3)
-            throw std::invalid_argument("the core has one to three spatial axes");
-        Geometry geometry{batch, in_channels, out_channels, groups, {}};
-        for (int i = 0; i < 3; ++i) {
-            const int given = i - (3 - rank_);
-            if (given < 0)
-                geometry.axes[i] = {1, 1, 1, 1, 1, 0};
-            else {
-                const auto [input, kernel_size, output, stride, dilation, pad] = axes[static_cast<std::size_t>(given)];
-                geometry.axes[i] = {input, kernel_size, output, stride, dilation, pad};
-            }
-        }
-        plan_ = make_plan(named<Operand>(kOperands, wrt), named<Element>(kElements, element), geometry,
-                          {kernel.empty() ? active_isa : best_isa(),
-                           named<Precision>(kPrecisionNames, precision),
-                           packed,
-                           channels_first,
-                           algorithm,
-                           kernel,
-                           {workspace, binding}});
-    }
+    BoundPlan(std::string_view wrt, std::string_view element, const std::vector<Index> &axes, Index batch,
+              Index in_channels, Index out_channels, Index groups, bool channels_first, std::string_view precision,
+              bool packed, std::string_view algorithm, std::string_view kernel, Index workspace, bool binding)
+        : call_({wrt,
+                 element,
+                 axes,
+                 batch,
+                 in_channels,
+                 out_channels,
+                 groups,
+                 channels_first,
+                 precision,
+                 packed,
+                 algorithm,
+                 kernel,
+                 {workspace, binding}}),
+          packed_(packed) {}
 
     void run(const In &first, const In &second, const Out &result) const {
-        const Operand a = plan_.wrt == Operand::input ? Operand::filter : Operand::input;
-        const Operand b = plan_.wrt == Operand::output ? Operand::filter : Operand::output;
-        const View x = view(first, a), y = view(second, b), z = view(result, plan_.wrt);
-        unlocked([&] { backstride::run(plan_, x, y, z, signalled); });
+        const View x = view(call_, first, call_.first()), y = view(call_, second, call_.second()),
+                   z = view(call_, result, plan().wrt);
+        unlocked([&] { backstride::run(plan(), x, y, z, signalled); });
     }
 
-    std::string_view kernel() const { return kernel_name(plan_); }
-    std::string_view algorithm() const { return algorithm_name(plan_); }
+    std::string_view kernel() const { return kernel_name(plan()); }
+    std::string_view algorithm() const { return algorithm_name(plan()); }
 
     /// By the name of the algorithm, what the model expects of those that can compute it: nanoseconds of one thread.
     std::vector<std::pair<std::string_view, double>> costs() const {
         std::vector<std::pair<std::string_view, double>> result;
         for (const Algorithm algorithm : kAlgorithms) {
-            Plan plan = plan_;
+            Plan plan = call_.plan();
             plan.algorithm = algorithm;
             if (const double time = cost(plan, algorithm, packed_); std::isfinite(time))
                 result.emplace_back(algorithm_name(plan), time);
         }
         return result;
     }
-    const Plan &plan() const { return plan_; }
-
-    /// The array in the core's order of axes. Python has checked it; a slip there must not become a wild pointer.
-    template <class Array> View view(const Array &array, Operand operand) const {
-        const bool filter = operand == Operand::filter;
-        View view{const_cast<void *>(static_cast<const void *>(array.data())), {1, 1, 1, 1, 1}, {0, 0, 0, 0, 0}};
-        if (static_cast<int>(array.ndim()) != rank_ + 2 ||
-            array.itemsize() != static_cast<std::size_t>(size_of(plan_.element)))
-            throw std::invalid_argument("array does not match the plan's rank or element type");
-        for (int i = 0; i < rank_ + 2; ++i) {
-            const int to = filter                               ? i + 3 - rank_
-                           : channels_first_ && i == 1          ? 4
-                           : i == 0                             ? 0
-                           : i == rank_ + 1 && !channels_first_ ? 4
-                                                                : i - channels_first_ + 3 - rank_;
-            view.shape[to] = static_cast<Index>(array.shape(static_cast<std::size_t>(i)));
-            view.stride[to] = array.stride(static_cast<std::size_t>(i));
-        }
-        const Geometry &g = plan_.geometry;
-        for (int i = 0; i < 3; ++i) {
-            const Axis &axis = g.axes[i];
-            const Index expected = filter ? axis.kernel : operand == Operand::input ? axis.input : axis.output;
-            if (view.shape[filter ? i : i + 1] != expected)
-                throw std::invalid_argument("array does not match the plan's lengths");
-        }
-        const bool fits = filter ? view.shape[3] == g.out_channels / g.groups && view.shape[4] == g.in_channels
-                                 : view.shape[0] == g.batch &&
-                                       view.shape[4] == (operand == Operand::input ? g.in_channels : g.out_channels);
-        if (!fits)
-            throw std::invalid_argument("array does not match the plan's batch or channels");
-        return view;
-    }
+    const Call &call() const { return call_; }
+    const Plan &plan() const { return call_.plan(); }
 
   private:
-    Plan plan_;
-    int rank_;
-    bool channels_first_, packed_;
+    Call call_;
+    bool packed_;
 };
 
 /// A packed filter with bias and activation, for all plans that differ from this one in batch and lengths alone.
@@ -179,13 +135,13 @@ class BoundPacked {
   public:
     BoundPacked(const BoundPlan &bound, const In &filters, const std::optional<In> &bias, std::string_view activation,
                 double parameter)
-        : plan_(bound.plan()), packed_(pack(plan_, bound.view(filters, Operand::filter), bias,
+        : plan_(bound.plan()), packed_(pack(plan_, view(bound.call(), filters, Operand::filter), bias,
                                             named<Activation>(kActivationNames, activation), parameter)) {}
 
     void run(const BoundPlan &bound, const In &input, const Out &result) const {
         if (!same_layer(bound.plan(), plan_))
             throw std::invalid_argument("the filter is packed for another layer");
-        const View x = bound.view(input, Operand::input), y = bound.view(result, Operand::output);
+        const View x = view(bound.call(), input, Operand::input), y = view(bound.call(), result, Operand::output);
         unlocked([&] { std::visit([&](const auto &packed) { packed.run(bound.plan(), x, y, signalled); }, packed_); });
     }
 
@@ -254,7 +210,7 @@ double fma_peak() {
     double best = 0;
     for (Index stretch = 0; stretch < kStretches; ++stretch) {
         std::vector<double> operations(static_cast<std::size_t>(kBurstsPerThread * threads()));
-        const auto burst = [&](Index i) { operations[static_cast<std::size_t>(i)] = fma_burst(active_isa, kSteps); };
+        const auto burst = [&](Index i) { operations[static_cast<std::size_t>(i)] = fma_burst(active_isa(), kSteps); };
         const auto start = std::chrono::steady_clock::now();
         parallel_for(static_cast<Index>(operations.size()), burst, signalled);
         const std::chrono::duration<double> time = std::chrono::steady_clock::now() - start;
@@ -278,8 +234,8 @@ NB_MODULE(_native, m) {
     m.doc() = "The compiled core of backstride: the three operations on arrays that the package has checked.";
 
     nb::class_<BoundPlan>(m, "Plan")
-        .def(nb::init<std::string_view, std::string_view, const std::vector<std::array<Index, 6>> &, Index, Index,
-                      Index, Index, bool, std::string_view, bool, std::string_view, std::string_view, Index, bool>(),
+        .def(nb::init<std::string_view, std::string_view, const std::vector<Index> &, Index, Index, Index, Index, bool,
+                      std::string_view, bool, std::string_view, std::string_view, Index, bool>(),
              "wrt"_a, "element"_a, "axes"_a, "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a,
              "channels_first"_a, "precision"_a = "strict", "packed"_a = false, "algorithm"_a = "", "kernel"_a = "",
              "workspace"_a = Workspace{}.bytes, "binding"_a = false)
@@ -300,11 +256,12 @@ NB_MODULE(_native, m) {
         for (const Kernel &kernel : kernels())
             if (kernel.isa <= best_isa())
                 result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)],
-                                             kElements[static_cast<int>(kernel.element)], kernel.rows, kernel.columns));
+                                             kElementNames[static_cast<int>(kernel.element)], kernel.rows,
+                                             kernel.columns));
         for (const LayerKernel &kernel : layer_kernels())
             if (kernel.isa <= best_isa())
                 result.append(nb::make_tuple(kernel.name, kIsaNames[static_cast<int>(kernel.isa)],
-                                             kElements[static_cast<int>(kernel.element)], 0, 0));
+                                             kElementNames[static_cast<int>(kernel.element)], 0, 0));
         return result;
     });
     nb::list algorithms;
@@ -315,10 +272,8 @@ NB_MODULE(_native, m) {
     for (const std::string_view name : kIsaNames)
         isas.append(name);
     m.attr("ISAS") = nb::tuple(isas);
-    m.def("isa", [] { return kIsaNames[static_cast<int>(active_isa)]; });
-    m.def(
-        "lower_isa", [](std::string_view name) { active_isa = std::min(active_isa, named<Isa>(kIsaNames, name)); },
-        "name"_a);
+    m.def("isa", [] { return kIsaNames[static_cast<int>(active_isa())]; });
+    m.def("lower_isa", [](std::string_view name) { lower_isa(named<Isa>(kIsaNames, name)); }, "name"_a);
     m.def("threads", threads);
     m.def("set_threads", set_threads, "count"_a);
     m.def("physical_memory", physical_memory);
@@ -335,6 +290,17 @@ NB_MODULE(_native, m) {
     m.def("release_results", Memory::release);
     m.def("erfc", erfc<float>, "x"_a.noconvert());
     m.def("erfc", erfc<double>, "x"_a.noconvert());
+    m.def("xla_target", []() -> nb::object {
+#ifdef BACKSTRIDE_JAX
+        const XlaTarget target = xla_target();
+        nb::dict stages;
+        stages["instantiate"] = nb::capsule(target.instantiate);
+        stages["execute"] = nb::capsule(target.execute);
+        return nb::make_tuple(stages, nb::make_tuple(target.major, target.minor));
+#else
+        return nb::none();
+#endif
+    });
     m.def("fma_peak", [] {
         double rate;
         unlocked([&] { rate = fma_peak(); });

@@ -1,7 +1,18 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "cpu.h"
 
+#include <algorithm>
+
 namespace backstride {
+namespace {
+
+Isa active = best_isa();
+
+} // namespace
+
+Isa active_isa() { return active; }
+
+void lower_isa(Isa isa) { active = std::min(active, isa); }
 
 Isa best_isa() {
 #if defined(BACKSTRIDE_X86)

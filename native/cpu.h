@@ -20,4 +20,9 @@ constexpr std::string_view kIsaNames[] = {"portable"};
 /// The richest instruction set for which both this machine and this build have kernels.
 Isa best_isa();
 
+/// The one for plans that name no kernel: the richest, or a poorer one that was asked for. It is lowered while the
+/// package is imported, then left alone.
+Isa active_isa();
+void lower_isa(Isa isa);
+
 } // namespace backstride

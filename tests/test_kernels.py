@@ -484,7 +484,7 @@ def one_axis(**changes: Any) -> dict[str, Any]:
         ({"wrt": "bias"}, "unknown name: bias"),
         ({"element": "float8"}, "unknown name: float8"),
         ({"axes": []}, "one to three spatial axes"),
-        ({"axes": [(1, 1, 1, 1, 1, 0)] * 4}, "one to three spatial axes"),
+        ({"axes": [1, 1, 1, 1, 1, 0] * 4}, "one to three spatial axes"),
     ],
     ids=["kernel", "element of kernel", "operand", "element", "no axes", "four axes"],
 )

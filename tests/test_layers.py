@@ -326,8 +326,8 @@ def test_gradient_of_the_kernel_is_the_adjoint() -> None:
     assert_array_equal(gradient["up/bias"], y.sum((0, 1, 2)))
 
 
-def test_example_of_a_dcgan_generator() -> None:
-    """A TF 1 script with only its import changed; the two calls share their variables."""
+def test_example_of_a_dcgan_generator(tmp_path: Path) -> None:
+    """A TF 1 script with only its import changed; the two calls share their variables, and so do other libraries."""
     script = Path(__file__).parent.parent / "examples" / "dcgan.py"
     names = runpy.run_path(str(script))
     images, again = names["images"], names["again"]
@@ -337,3 +337,8 @@ def test_example_of_a_dcgan_generator() -> None:
     assert [variable.name for variable in names["variables"]] == [
         f"generator/up{n}/{kind}" for n in range(1, 5) for kind in ("kernel", "bias")
     ]
+    names["variables"][0].store.save(tmp_path / "weights.npz")
+    for run in names["LIBRARIES"].values():
+        theirs = run(names["noise"], tmp_path / "weights.npz")
+        assert not isinstance(theirs, np.ndarray)
+        assert_allclose(np.asarray(theirs), images, rtol=0, atol=1e-6)

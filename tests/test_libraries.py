@@ -3,13 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import autograd
 import autograd.numpy as anp
+import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import reference
@@ -52,9 +54,24 @@ def torch_gradient(function: Callable[..., Any], at: int, *arrays: np.ndarray) -
 
 NUMPY = Library("numpy", np.ndarray, lambda array: array, lambda array: array, None)
 AUTOGRAD = Library("autograd", np.ndarray, lambda array: array, lambda array: array, autograd_gradient)
+
+
+def jax_gradient(function: Callable[..., Any], at: int, *arrays: np.ndarray) -> np.ndarray:
+    return np.asarray(jax.jit(jax.grad(lambda *given: function(*given).sum(), at))(*arrays))
+
+
 TORCH = Library("torch", torch.Tensor, torch.from_numpy, lambda array: array.detach().numpy(), torch_gradient)
-LIBRARIES = [NUMPY, TORCH]
-DIFFERENTIATING = [AUTOGRAD, TORCH]
+JAX = Library("jax", jax.Array, jnp.asarray, np.asarray, jax_gradient)
+LIBRARIES = [NUMPY, TORCH, JAX]
+DIFFERENTIATING = [AUTOGRAD, TORCH, JAX]
+
+
+@pytest.fixture(autouse=True)
+def jax_has_wide_types() -> Iterator[None]:
+    """By default JAX makes float32 of float64."""
+    with jax.enable_x64(True):
+        yield
+
 
 library = pytest.mark.parametrize("library", LIBRARIES, ids=str)
 differentiating = pytest.mark.parametrize("library", DIFFERENTIATING, ids=str)

@@ -62,6 +62,7 @@ class Home(NamedTuple):
     """Where a peer is written, what it is called and what package it is in.
 
     `hoards`: it keeps freed memory for itself, so that what a layer takes is only seen in a new process.
+    `host`: of this package within another library, the peer that is this library by itself.
     """
 
     module: str
@@ -69,6 +70,7 @@ class Home(NamedTuple):
     label: str
     package: str
     hoards: bool = False
+    host: str = ""
 
 
 PEERS = {
@@ -77,10 +79,11 @@ PEERS = {
     "torch_channels_last": Home("torch", "TorchChannelsLast", "PyTorch, channels last", "torch"),
     "tensorflow": Home("tensorflow", "TensorFlow", "TensorFlow", "tensorflow", hoards=True),
     "jax": Home("jax", "Jax", "JAX", "jax", hoards=True),
+    "backstride_jax": Home("jax", "BackstrideOnJax", "backstride in JAX", "backstride", hoards=True, host="jax"),
     "onnxruntime": Home("onnxruntime", "OnnxRuntime", "ONNX Runtime", "onnxruntime"),
     "openvino": Home("openvino", "OpenVino", "OpenVINO", "openvino"),
 }
-WITH_GRADIENTS = ("backstride", "torch", "torch_channels_last", "jax")
+WITH_GRADIENTS = ("backstride", "torch", "torch_channels_last", "jax", "backstride_jax")
 
 
 def peer(name: str, threads: int, dtype: str) -> Peer:

@@ -9,7 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from workload import Workload
 
+import backstride
+from backstride import _ops
 from peers import Array, Make, Peer, Run
+from peers.backstride import geometry
+
+Layer = Callable[[Array, Array], Array]
 
 
 class Jax(Peer):
@@ -28,7 +33,7 @@ class Jax(Peer):
     plain_filter = plain
 
     def forward(self, work: Workload, x: Array, packed: bool) -> Make:
-        layer = _layer(work)
+        layer = self.layer(work)
         if not packed:
             return self._called(jax.jit(layer), work, x)
 
@@ -41,13 +46,17 @@ class Jax(Peer):
         return make
 
     def gradients(self, work: Workload, x: Array, cotangent: Array) -> Make:
-        layer = _layer(work)
+        layer = self.layer(work)
 
         def all_three(x: Array, w: Array, cotangent: Array) -> tuple[Array, Array, Array]:
             y, pull = jax.vjp(layer, x, w)
             return y, *pull(cotangent)
 
         return self._called(jax.jit(all_three), work, x, cotangent)
+
+    def layer(self, work: Workload) -> Layer:
+        """The layer as a function of input and filter; here by JAX's own convolution."""
+        return _by_lax(work)
 
     def _called(self, call: Callable[..., Any], work: Workload, x: Array, *more: Array) -> Make:
         jax.block_until_ready(call(x, jnp.zeros(work.filter, x.dtype), *more))
@@ -59,7 +68,19 @@ class Jax(Peer):
         return make
 
 
-def _layer(work: Workload) -> Callable[[Array, Array], Array]:
+class BackstrideOnJax(Jax):
+    """This package's kernels, called by XLA."""
+
+    def __init__(self, threads: int, dtype: str) -> None:
+        super().__init__(threads, dtype)
+        backstride.set_num_threads(threads)
+
+    def layer(self, work: Workload) -> Layer:
+        sized = geometry(work)
+        return lambda x, w: _ops.derivative("output", sized, x, w)
+
+
+def _by_lax(work: Workload) -> Layer:
     names = "DHW"[3 - work.rank :]
     layout = (f"N{names}C", f"{names}OI", f"N{names}C")
     pads = [(k - 1 - a, k - 1 - b) for k, (a, b) in zip(work.kernel, work.crop, strict=True)]

@@ -7,6 +7,9 @@ The documented functions are at their documented places: `backstride.nn.conv2d_t
 decoder runs after `import backstride as tf`.
 """
 
+import importlib
+from typing import Any
+
 from backstride import _settings
 from backstride import compat as compat
 from backstride import constraints as constraints
@@ -49,3 +52,10 @@ __all__ = [
 ]
 
 _settings.read_environment()
+
+
+def __getattr__(name: str) -> Any:
+    """The modules for other libraries, which import these, once they are asked for."""
+    if name in ("jax", "torch"):
+        return importlib.import_module(f"backstride.{name}")
+    raise AttributeError(f"module 'backstride' has no attribute {name!r}")

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import functools
+from typing import Any
 
 from backstride import _native
 from backstride._geometry import Geometry, Operand
@@ -29,18 +30,25 @@ def plan(
     algorithm or a kernel that is named is taken whatever the cost. `workspace` is about how many bytes a call may take
     besides its arrays; if it is `binding`, a call that takes more is refused."""
     return _native.Plan(
-        wrt=wrt,
-        element=element,
-        axes=[(a.input, a.kernel, a.output, a.stride, a.dilation, a.pad) for a in geometry.axes],
-        batch=geometry.batch,
-        in_channels=geometry.in_channels,
-        out_channels=geometry.out_channels,
-        groups=geometry.groups,
-        channels_first=geometry.channels_first,
-        precision=precision,
+        **description(wrt, geometry, element, precision),
         packed=packed,
         algorithm=algorithm,
         kernel=kernel,
         workspace=workspace,
         binding=binding,
     )
+
+
+def description(wrt: Operand, geometry: Geometry, element: str, precision: str) -> dict[str, Any]:
+    """What the core must be told of the derivative by `wrt` at these sizes, by the names of native/call.h."""
+    return {
+        "wrt": wrt,
+        "element": element,
+        "axes": [n for a in geometry.axes for n in (a.input, a.kernel, a.output, a.stride, a.dilation, a.pad)],
+        "batch": geometry.batch,
+        "in_channels": geometry.in_channels,
+        "out_channels": geometry.out_channels,
+        "groups": geometry.groups,
+        "channels_first": geometry.channels_first,
+        "precision": precision,
+    }

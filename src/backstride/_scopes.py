@@ -226,7 +226,7 @@ def obtain(
         return _of_library(full, value, value if like is None else like, dtype)
 
     def adopted(held: Any) -> Any:
-        if like is None or _backends.home(held) == _backends.home(like):
+        if like is None or _backends.home(like) == "numpy" or _backends.home(held) != "numpy":
             return held
         return _of_library(full, held, like, _backends.of(held).dtype_name(held))
 

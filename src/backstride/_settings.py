@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -52,7 +53,8 @@ def release_memory() -> None:
 
 
 def show_config() -> None:
-    """Prints the version, the instruction set in use, the number of threads and which extras are installed."""
+    """Prints the version, the instruction set in use, the number of threads, which extras are installed and, of JAX,
+    what computes on its arrays in the memory of CPUs."""
     rows = {
         "backstride": _version("backstride"),
         "instruction set": _native.isa(),
@@ -60,7 +62,7 @@ def show_config() -> None:
         "python": sys.version.split()[0],
         "numpy": np.__version__,
     }
-    rows |= {name: _version(name) for name in _OPTIONAL}
+    rows |= {name: _version(name) for name in _OPTIONAL} | {"jax": _jax()}
     for name, value in rows.items():
         print(f"{name:16} {value}")
 
@@ -72,6 +74,17 @@ def _version(name: str) -> str:
         return metadata.version(name)
     except metadata.PackageNotFoundError:
         return "not installed"
+
+
+def _jax() -> str:
+    """JAX's version, and what computes on its arrays in the memory of CPUs; without importing JAX."""
+    version = _version("jax")
+    if version == "not installed":
+        return version
+    loaded: Any = sys.modules.get("backstride._backends.jax")
+    if loaded and loaded.without_core:
+        return f"{version}, on CPUs lax.conv_general_dilated: {loaded.without_core}"
+    return f"{version}, on CPUs {'the compiled core' if _native.xla_target() else 'lax.conv_general_dilated'}"
 
 
 def usable_cpus(control_groups: Path = Path("/sys/fs/cgroup"), membership: Path = Path("/proc/self/cgroup")) -> int:

@@ -319,7 +319,11 @@ class VariableStore:
         """`values`, by variable name, after the constraint of each variable that has one."""
         values = _named(values)
         self._check_names("values", values)
-        return {name: self._constrained(name, value) for name, value in values.items()}
+        known = self._variables
+        return {
+            name: constrained(name, known[name].constraint, value) if name in known else value
+            for name, value in values.items()
+        }
 
     def update(self, values: Mapping[str, Any]) -> None:
         """Assigns what an optimizer made of the variables, after the constraint of each variable that has one.
@@ -383,21 +387,6 @@ class VariableStore:
         with self._lock:
             self._values.update(values)
 
-    def _constrained(self, name: str, value: Any) -> Any:
-        variable = self._variables.get(name)
-        if variable is None or variable.constraint is None:
-            return value
-        if not hasattr(value, "shape"):
-            value = _backends.of(value).asarray(f"values[{name!r}]", value)
-        result = variable.constraint(value)
-        shape = getattr(result, "shape", None)
-        if shape is None or tuple(shape) != tuple(value.shape):
-            made = f"shape {tuple(shape)}" if shape is not None else repr(type(result))
-            raise ValueError(
-                f"the constraint of {name!r} made {made} of shape {tuple(value.shape)}; it must keep the shape"
-            )
-        return result
-
     def given(self) -> Mapping[str, Any]:
         """The values that take the place of stored ones in the innermost of this store's runs that is under way."""
         return next((program.given for program in reversed(opened()) if program.store is self), {})
@@ -424,6 +413,22 @@ class VariableStore:
                 f"`values[{name!r}]` has dtype {_dtype_name(value)}; the variable has {_dtype_name(held)} "
                 f"(convert with .astype)"
             )
+
+
+def constrained(name: str, constraint: Callable[[Any], Any] | None, value: Any) -> Any:
+    """A value of the variable `name` after its constraint, if it has one."""
+    if constraint is None:
+        return value
+    if not hasattr(value, "shape"):
+        value = _backends.of(value).asarray(f"values[{name!r}]", value)
+    result = constraint(value)
+    shape = getattr(result, "shape", None)
+    if shape is None or tuple(shape) != tuple(value.shape):
+        made = f"shape {tuple(shape)}" if shape is not None else repr(type(result))
+        raise ValueError(
+            f"the constraint of {name!r} made {made} of shape {tuple(value.shape)}; it must keep the shape"
+        )
+    return result
 
 
 def _named(values: Mapping[str, Any]) -> dict[str, Any]:

@@ -28,6 +28,8 @@ _HOMES = {
     "_ctypes": "numpy",
     "autograd": "autograd",
     "torch": "torch",
+    "jax": "jax",
+    "jaxlib": "jax",
 }
 
 
@@ -128,6 +130,10 @@ def _load(name: str | None) -> Backend:
         from backstride._backends import autograd
 
         return cast(Backend, autograd)
+    if name == "jax":
+        from backstride._backends import jax
+
+        return cast(Backend, jax)
     if name == "torch":
         from backstride._backends import torch
 
