@@ -156,7 +156,7 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         const Work work = work_of(plan, *plan.scheme);
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
         return size * (multiply(machine, work.products * filled, depth, work.filter) + work.source / machine.source +
-                       work.target / machine.target + moved + work.source * (work.parts - 1) / kReread +
+                       work.target * padded / machine.target + moved + work.source * (work.parts - 1) / kReread +
                        (packed ? 0 : work.filter / machine.points)) +
                kStages;
     }
