@@ -21,12 +21,13 @@ template <class T> class PackedStripes {
     PackedStripes(const Plan &plan, const View &filter, Poll poll);
 
     bool finite() const;
-    Index segment_size() const { return segment_; }
-    const T *group(Index index) const { return data_.get() + index * rows_ * segment_; }
-    Index bytes() const { return groups_ * rows_ * segment_ * Index{sizeof(T)}; }
+    const T *group(Index index) const { return data_.get() + index * group_; }
+    /// Where the weights of a tap along the depth and one along the height begin, of the streams from `stream` on.
+    Index offset(Index depth, Index tap, Index stream) const { return (depth * height_ + tap * rows_ + stream) * row_; }
+    Index bytes() const { return groups_ * group_ * Index{sizeof(T)}; }
 
   private:
-    Index groups_, rows_, segment_;
+    Index groups_, rows_, height_, row_, group_;
     Buffer<T> data_;
 };
 

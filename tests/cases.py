@@ -166,6 +166,10 @@ FEW = [
     case("few-channels-negative-crop", Axis(4, 3, 15, 2, 1, -3), Axis(9, 3, 31, 2, 1, -5), channels=(8, 2)),
     case("few-channels-crop", Axis(4, 3, 5, 2, 1, 4), Axis(40, 5, 60, 2, 1, 9), channels=(8, 2)),
     case("few-channels-dilated-rows", same(9, 3, 2, 18, dilation=3), same(12, 6, 3, 36), channels=(8, 2)),
+    case("few-channels-rows-in-parts", same(5, 9, 4, 20), same(40, 9, 4, 160), channels=(5, 1)),
+    case("few-channels-many-rows", same(3, 40, 30, 90), same(20, 4, 2, 40), channels=(3, 2), batch=1),
+    case("few-channels-rows-without-taps", valid(4, 2, 5, extra=3), same(20, 3, 2, 40), channels=(7, 1), batch=1),
+    case("few-channels-deep", same(5, 5, 2, 10), same(6, 5, 2, 12), same(18, 3, 2, 36), channels=(6, 1), batch=1),
     case("few-channels-3d", same(3, 3, 2, 6), same(4, 3, 2, 7), same(18, 3, 2, 36), channels=(17, 2)),
 ]
 

@@ -389,6 +389,14 @@ def test_few_output_channels_take_taps_in_the_filter_gradient() -> None:
         assert plan("filter", geometry, "float32", "strict").algorithm == algorithm
 
 
+def test_points_of_one_channel_cost_a_vector_each() -> None:
+    """FSRCNN's last layers: fewer products, but two to three times the time of lanes."""
+    for stride in (3, 4):
+        layer = Geometry((same(170, 9, stride, 170 * stride), same(256, 9, stride, 256 * stride)), 1, 56, 1)
+        for packed in (False, True):
+            assert algorithms(layer, "output", "fast", packed) == "lanes"
+
+
 def test_costs_grow_with_the_work() -> None:
     for wrt in OPERANDS:
         for smaller, larger in itertools.pairwise(

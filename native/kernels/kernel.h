@@ -82,21 +82,20 @@ template <class T> struct Functions {
 ///
 ///     C[stream, lane] = sum over g, k and t of B[g, k, t, stream] * A[g, k, lane - t]
 ///     A[g, k, i]         at a[g.a + k * a_step + i]
-///     C[stream, lane]    at c[stream * c_row + lane]
+///     C[stream, lane]    at c[stream][lane]
 ///
-/// B of segment g begins at b[g.b * b_segment] and is in the order of use: for each tap, each channel, the streams that
-/// have the tap, which are all of them, or of the last tap the first `last`. So are the sums, which makes them the same
-/// chains as those of Tile.
+/// B of segment g begins at b[g.b] and is in the order of use: for each tap, each channel, the streams that have the
+/// tap, which are all of them, or of the last tap the first `last`. So are the sums, which makes them the same chains
+/// as those of Tile.
 template <class T> struct Stripe {
     const T *a;
     Index a_step;
     const T *b;
-    Index b_segment;
     const Segment *segments;
     Index count, depth, taps;
     int last;
-    T *c;
-    Index c_row;
+    T *const *c;
+    bool continued; // whether the chains go on from what is in C
 };
 
 constexpr int kMostStreams = 12, kMostVectors = 8;

@@ -18,9 +18,15 @@ template <class V, int Streams, int Vectors> struct Lanes {
 
     static void sum(const Stripe<T> &stripe) {
         Sums sums{};
+        if (stripe.continued)
+#pragma GCC unroll 16
+            for (int n = 0; n < Streams; ++n)
+#pragma GCC unroll 8
+                for (int v = 0; v < Vectors; ++v)
+                    sums[n][v] = V::load(stripe.c[n] + v * V::kWidth);
         for (Index s = 0; s < stripe.count; ++s) {
             const T *a = stripe.a + stripe.segments[s].a;
-            const T *b = stripe.b + stripe.segments[s].b * stripe.b_segment;
+            const T *b = stripe.b + stripe.segments[s].b;
             const Index whole = stripe.last == Streams ? stripe.taps : stripe.taps - 1;
             if (whole > 0)
                 b = add<Streams, true>(sums, a, stripe.a_step, b, stripe.depth);
@@ -33,7 +39,7 @@ template <class V, int Streams, int Vectors> struct Lanes {
         for (int n = 0; n < Streams; ++n)
 #pragma GCC unroll 8
             for (int v = 0; v < Vectors; ++v)
-                V::store(stripe.c + n * stripe.c_row + v * V::kWidth, V::add(Register{}, sums[n][v]));
+                V::store(stripe.c[n] + v * V::kWidth, V::add(Register{}, sums[n][v]));
     }
 
   private:
