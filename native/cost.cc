@@ -226,17 +226,11 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
             break;
         const Work work = work_of(plan, *plan.scheme);
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
-<<<<<<< HEAD
         const double source = machine.source / (gradient && work.filter > kCached ? kPlanes : 1),
                      points = machine.points / (gradient ? kGradientPoints : 1);
         return size * (multiply(machine, work.products * filled * stretch, depth, work.filter) + work.source / source +
-                       work.target / machine.target + moved + work.source * (work.parts - 1) / kReread +
-                       (packed ? 0 : work.filter / points * (work.filter > kCachedPoints ? kFarPoints : 1))) +
-=======
-        return size * (multiply(machine, work.products * filled, depth, work.filter) + work.source / machine.source +
                        work.target * padded / machine.target + moved + work.source * (work.parts - 1) / kReread +
-                       (packed ? 0 : work.filter / machine.points)) +
->>>>>>> vertical
+                       (packed ? 0 : work.filter / points * (work.filter > kCachedPoints ? kFarPoints : 1))) +
                kStages;
     }
     }
