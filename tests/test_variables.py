@@ -10,7 +10,6 @@ import pickle
 import threading
 import types
 import weakref
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -466,16 +465,14 @@ class Foreign(np.ndarray):
 
 
 @pytest.fixture
-def foreign(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def foreign(monkeypatch: pytest.MonkeyPatch) -> None:
     """The library `foreign`, whose file is NumPy's but for what its variables hold."""
     module: Any = types.ModuleType("backstride._backends.foreign")
     vars(module).update({name: value for name, value in vars(numpy_backend).items() if not name.startswith("_")})
     module.like = lambda name, value, template: numpy_backend.like(name, np.asarray(value), template).view(Foreign)
-    monkeypatch.setitem(__import__("sys").modules, module.__name__, module)
+    monkeypatch.setitem(_backends._loaded, "foreign", module)
     monkeypatch.setitem(_backends._HOMES, "foreign", "foreign")
-    _backends._home.cache_clear()
-    yield
-    _backends._home.cache_clear()
+    monkeypatch.setattr(_backends, "_homes", {})
 
 
 @pytest.mark.usefixtures("foreign")

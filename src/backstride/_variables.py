@@ -365,7 +365,9 @@ class VariableStore:
         """
         values = _files.read(path)
         if not self._variables:
-            self.hold({name: _backends.of(value).like(name, value, value) for name, value in values.items()})
+            frozen = {name: _backends.of(value).like(name, value, value) for name, value in values.items()}
+            with self._lock:
+                self._values = frozen
             return
         wrong = []
         for name in self._values.keys() & values.keys():
