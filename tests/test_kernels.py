@@ -467,7 +467,7 @@ def one_axis(**changes: Any) -> dict[str, Any]:
     arguments = {
         "wrt": "output",
         "element": "float32",
-        "axes": [(3, 2, 6, 2, 1, 0)],
+        "axes": [3, 2, 6, 2, 1, 0],
         "batch": 1,
         "in_channels": 2,
         "out_channels": 2,
