@@ -93,3 +93,6 @@ template <> inline Half narrow<Half>(float value) {
 }
 
 } // namespace backstride
+
+/// DO(T) for the types that sums have.
+#define BACKSTRIDE_EACH_SUM(DO) DO(float) DO(double) DO(std::uint32_t) DO(std::uint64_t)

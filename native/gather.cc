@@ -216,10 +216,7 @@ template <class T> class Gather {
         Buffer<T> copy(cells_of(box));
         const Window<T> to = window(copy.get(), box);
         load(plan_.element, plan_.isa, source_, box, to);
-        Part part{{to.data, {}, {}}, std::move(copy)};
-        std::copy_n(to.stride, 5, part.window.stride);
-        std::copy_n(to.first, 5, part.window.first);
-        return part;
+        return {to, std::move(copy)};
     }
 
     void compute(Index task) const {
@@ -442,10 +439,7 @@ void gather_cells(const Plan &plan, const View &source, const PackedFilter<T> &f
     template void gather_cells(const Plan &, const View &, const PackedFilter<T> &, const Epilogue<T> &, const View &, \
                                const std::vector<Cells> &, Poll);                                                      \
     template void gather(const Plan &, const View &, const PackedFilter<T> &, const Epilogue<T> &, const View &, Poll);
-INSTANTIATE(float)
-INSTANTIATE(double)
-INSTANTIATE(std::uint32_t)
-INSTANTIATE(std::uint64_t)
+BACKSTRIDE_EACH_SUM(INSTANTIATE)
 #undef INSTANTIATE
 
 } // namespace backstride

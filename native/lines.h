@@ -102,7 +102,8 @@ class Line {
 /// Both axes of a layer, whose streams, points and tiles are counted along the width first.
 struct Lines {
     Lines(const Plan &plan, const Scheme &scheme)
-        : height(of(plan.wrt), plan.geometry.axes[1], scheme.axes[0]),
+        : batch(plan.geometry.batch), depth(plan.geometry.axes[0].input),
+          height(of(plan.wrt), plan.geometry.axes[1], scheme.axes[0]),
           width(of(plan.wrt), plan.geometry.axes[2], scheme.axes[1]) {}
 
     /// The operation whose streams and tiles these are: the filter gradient has those of the transposed convolution.
@@ -110,7 +111,26 @@ struct Lines {
 
     Index streams() const { return height.streams() * width.streams(); }
     Index points() const { return Index{height.form().points} * width.form().points; }
+    /// Of one plane, and of all planes of all images.
     Index tiles() const { return height.tiles() * width.tiles(); }
+    Index all_tiles() const { return batch * depth * tiles(); }
+
+    /// Where a tile is.
+    struct Place {
+        Index image, depth, height, width;
+    };
+    Place place(Index tile) const {
+        const Index plane = tile / tiles();
+        return {plane / depth, plane % depth, tile % tiles() / width.tiles(), tile % width.tiles()};
+    }
+
+    /// Whether cells of the height and the width exist.
+    bool source_has(Index h, Index w) const {
+        return h >= 0 && h < height.source_length() && w >= 0 && w < width.source_length();
+    }
+    bool target_has(Index h, Index w) const {
+        return h >= 0 && h < height.target_length() && w >= 0 && w < width.target_length();
+    }
 
     /// Whether a stream has a product at this point.
     bool live(Index stream, Index point) const {
@@ -122,6 +142,7 @@ struct Lines {
         return height.live(point / width.form().points) * width.live(point % width.form().points);
     }
 
+    Index batch, depth;
     Line height, width;
 };
 

@@ -90,20 +90,15 @@ bool merges(const View &output) {
 
 template <class T> PackedFilter<T> merged_panels(const Plan &plan, const View &filter, Poll poll) {
     Plan layer = merged_layer(plan);
-    const auto [depth, height, width, columns, rows] = filter.shape;
+    const Index width = filter.shape[2], columns = filter.shape[3];
     View merged = filter;
     std::optional<Buffer<T>> copy;
     if (columns > 1 && filter.stride[2] != columns * filter.stride[3]) {
-        copy.emplace(depth * height * width * columns * rows);
         const Box all = whole_box(filter);
+        copy.emplace(cells_of(all));
         load(plan.element, plan.isa, filter, all, window(copy->get(), all));
         layer.element = sum_of(plan.element);
-        merged.data = copy->get();
-        Index step = 1;
-        for (int i = 4; i >= 0; --i) {
-            merged.stride[i] = step;
-            step *= filter.shape[i];
-        }
+        merged = contiguous(filter, copy->get());
     }
     const Index stride = width_of(plan).stride;
     merged.shape[2] = width / stride;
@@ -130,14 +125,9 @@ void merged(const Plan &plan, const View &source, const PackedFilter<T> &filter,
     for (const Index edge : {some.first, some.last - 1}) {
         if ((edge >= all.first && edge < all.last) || (edge != some.first && some.count() == 1))
             continue;
-        View scratch = pixels(plan, target, {edge, edge + 1});
-        Index elements = 1;
-        for (int i = 4; i >= 0; --i) {
-            scratch.stride[i] = elements;
-            elements *= scratch.shape[i];
-        }
-        const Buffer<char> room(elements * size_of(plan.element));
-        scratch.data = room.get();
+        const View cells = pixels(plan, target, {edge, edge + 1});
+        const Buffer<char> room(cells_of(whole_box(cells)) * size_of(plan.element));
+        const View scratch = contiguous(cells, room.get());
         gather<T>(along_width(layer, axis.input, {edge, edge + 1}), source, filter, epilogue, scratch, poll);
         copy_phases(plan, room.get(), edge, target);
     }
@@ -146,10 +136,7 @@ void merged(const Plan &plan, const View &source, const PackedFilter<T> &filter,
 #define INSTANTIATE(T)                                                                                                 \
     template PackedFilter<T> merged_panels(const Plan &, const View &, Poll);                                          \
     template void merged(const Plan &, const View &, const PackedFilter<T> &, const Epilogue<T> &, const View &, Poll);
-INSTANTIATE(float)
-INSTANTIATE(double)
-INSTANTIATE(std::uint32_t)
-INSTANTIATE(std::uint64_t)
+BACKSTRIDE_EACH_SUM(INSTANTIATE)
 #undef INSTANTIATE
 
 } // namespace backstride

@@ -90,7 +90,7 @@ template <class T> class Outer {
         const Index tasks = boxes() * groups_ * row_blocks_ * column_blocks_ * shares_;
         parallel_for(tasks, [this](Index task) { compute(task); }, poll);
         if (buffer_)
-            parallel_for(taps() * rows_, [this](Index row) { add_up(row); }, poll);
+            add_up(plan_, sums_, shares_, filter_, poll);
     }
 
   private:
@@ -141,8 +141,7 @@ template <class T> class Outer {
         return products >= kFewestProducts || bytes >= kLargeBytes;
     }
 
-    Index taps() const { return filter_.shape[0] * filter_.shape[1] * filter_.shape[2]; }
-    Index elements() const { return taps() * rows_ * filter_.shape[4]; }
+    Index elements() const { return cells_of(whole_box(filter_)); }
     Index boxes(int axis) const { return ceil_div(filter_.shape[axis], box_[axis]); }
     Index boxes() const { return boxes(0) * boxes(1) * boxes(2); }
 
@@ -430,23 +429,6 @@ template <class T> class Outer {
                 }
     }
 
-    /// Adds up the shares of one row of the filter, always in the same order, and stores it.
-    void add_up(Index row) const {
-        const Index tap = row / rows_, o = row % rows_;
-        T *sums = sums_ + offset(tap, stride_) + o * stride_[3];
-        for (Index share = 1; share < shares_; ++share)
-            for (Index i = 0; i < filter_.shape[4]; ++i)
-                sums[i] += sums[share * elements() + i];
-        store(sums, 0, 1, filter_.shape[4], plan_.element, plan_.isa,
-              {at(filter_, plan_.element, offset(tap, filter_.stride) + o * filter_.stride[3]), 0, filter_.stride[4]});
-    }
-
-    Index offset(Index tap, const Index *stride) const {
-        const Index *shape = filter_.shape;
-        return tap / shape[2] / shape[1] * stride[0] + tap / shape[2] % shape[1] * stride[1] +
-               tap % shape[2] * stride[2];
-    }
-
     const Plan &plan_;
     const View &filter_;
     Factor<T> input_, output_;
@@ -468,13 +450,32 @@ Index chain(Index rows, Index columns, Index size) {
     return std::clamp(kStepBytes / ((rows + columns) * size), kFewestPixels, kMostPixels);
 }
 
+template <class T> void add_up(const Plan &plan, T *sums, Index shares, const View &filter, Poll poll) {
+    const Index *stride = filter.stride, elements = cells_of(whole_box(filter));
+    parallel_for(
+        elements / filter.shape[4],
+        [&](Index row) {
+            T *const first = sums + row * filter.shape[4];
+            for (Index share = 1; share < shares; ++share)
+                for (Index i = 0; i < filter.shape[4]; ++i)
+                    first[i] += first[share * elements + i];
+            const Index tap = row / filter.shape[3], plane = tap / filter.shape[2];
+            const Index offset = plane / filter.shape[1] * stride[0] + plane % filter.shape[1] * stride[1] +
+                                 tap % filter.shape[2] * stride[2] + row % filter.shape[3] * stride[3];
+            store(first, 0, 1, filter.shape[4], plan.element, plan.isa,
+                  {at(filter, plan.element, offset), 0, stride[4]});
+        },
+        poll);
+}
+
 template <class T> void outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll) {
     Outer<T>(plan, input, output, filter, poll).run(poll);
 }
 
-template void outer<float>(const Plan &, const View &, const View &, const View &, Poll);
-template void outer<double>(const Plan &, const View &, const View &, const View &, Poll);
-template void outer<std::uint32_t>(const Plan &, const View &, const View &, const View &, Poll);
-template void outer<std::uint64_t>(const Plan &, const View &, const View &, const View &, Poll);
+#define INSTANTIATE(T)                                                                                                 \
+    template void add_up(const Plan &, T *, Index, const View &, Poll);                                                \
+    template void outer<T>(const Plan &, const View &, const View &, const View &, Poll);
+BACKSTRIDE_EACH_SUM(INSTANTIATE)
+#undef INSTANTIATE
 
 } // namespace backstride

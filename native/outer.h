@@ -13,4 +13,7 @@ template <class T> void outer(const Plan &plan, const View &input, const View &o
 /// many bytes. Chains are added up in memory.
 Index chain(Index rows, Index columns, Index size);
 
+/// Adds up `shares` contiguous filters of sums, always in the same order, and stores the result.
+template <class T> void add_up(const Plan &plan, T *sums, Index shares, const View &filter, Poll poll);
+
 } // namespace backstride

@@ -213,10 +213,7 @@ void store(const Window<T> &from, const Box &box, const std::array<Index, 3> &st
     template void load(Element, Isa, const View &, const Box &, const Window<T> &);                                    \
     template void store(const Window<T> &, const Box &, const std::array<Index, 3> &, Element, Isa, const View &);     \
     template void store(const T *, Index, Index, Index, Element, Isa, const Place &, bool);
-INSTANTIATE(float)
-INSTANTIATE(double)
-INSTANTIATE(std::uint32_t)
-INSTANTIATE(std::uint64_t)
+BACKSTRIDE_EACH_SUM(INSTANTIATE)
 #undef INSTANTIATE
 
 } // namespace backstride

@@ -127,6 +127,12 @@ template <class T> struct Window {
             to += (cell[i] - first[i]) * stride[i];
         return to;
     }
+    operator Window<const T>() const {
+        Window<const T> window{data, {}, {}};
+        std::copy_n(stride, 5, window.stride);
+        std::copy_n(first, 5, window.first);
+        return window;
+    }
 };
 
 /// Cells along batch, depth, height, width and channels.

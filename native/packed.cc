@@ -96,9 +96,8 @@ template <class T> Index Packed<T>::bytes() const {
            (panels_ ? panels_->bytes() : 0);
 }
 
-template class Packed<float>;
-template class Packed<double>;
-template class Packed<std::uint32_t>;
-template class Packed<std::uint64_t>;
+#define INSTANTIATE(T) template class Packed<T>;
+BACKSTRIDE_EACH_SUM(INSTANTIATE)
+#undef INSTANTIATE
 
 } // namespace backstride

@@ -91,16 +91,18 @@ void take_cheapest(Plan &plan, bool packed) {
 
 /// An algorithm by name where it can be used; tiles elsewhere.
 void take_algorithm(Plan &plan, std::string_view name) {
-    if (name == "lanes") {
-        if (lanes_fit(plan))
-            plan.algorithm = Algorithm::lanes;
-    } else if (name == "scatter") {
-        if (scatter_fits(plan))
-            plan.algorithm = Algorithm::scatter;
-    } else if (name == "merged") {
-        if (merged_fits(plan))
-            plan.algorithm = Algorithm::merged;
-    } else if (name == "tiles" || name == "taps") {
+    struct {
+        Algorithm algorithm;
+        bool (*fits)(const Plan &);
+    } constexpr kFitting[] = {
+        {Algorithm::lanes, lanes_fit}, {Algorithm::scatter, scatter_fits}, {Algorithm::merged, merged_fits}};
+    for (const auto &[algorithm, fits] : kFitting)
+        if (name == kAlgorithmNames[static_cast<int>(algorithm)]) {
+            if (fits(plan))
+                plan.algorithm = algorithm;
+            return;
+        }
+    if (name == "tiles" || name == "taps") {
         if (plan.wrt == Operand::filter && !plan.channelwise)
             plan.algorithm = name == "taps" ? Algorithm::taps : Algorithm::tiles;
     } else {

@@ -160,10 +160,7 @@ void scatter(const Plan &plan, const View &source, const PackedFilter<T> &filter
 
 #define INSTANTIATE(T)                                                                                                 \
     template void scatter(const Plan &, const View &, const PackedFilter<T> &, const Epilogue<T> &, const View &, Poll);
-INSTANTIATE(float)
-INSTANTIATE(double)
-INSTANTIATE(std::uint32_t)
-INSTANTIATE(std::uint64_t)
+BACKSTRIDE_EACH_SUM(INSTANTIATE)
 #undef INSTANTIATE
 
 } // namespace backstride

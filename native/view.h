@@ -15,6 +15,17 @@ struct View {
     Index stride[5];
 };
 
+/// Contiguous memory of the same shape.
+inline View contiguous(View view, void *data) {
+    view.data = data;
+    Index step = 1;
+    for (int i = 4; i >= 0; --i) {
+        view.stride[i] = step;
+        step *= view.shape[i];
+    }
+    return view;
+}
+
 /// The same, for arrays whose last axis is contiguous and whose elements are the kernels' own type.
 template <class T> struct Rows {
     T *data;

@@ -78,7 +78,7 @@ Work work_of(const Plan &plan, const Scheme &scheme) {
         live += static_cast<double>(lines.live(point));
     const bool transposed = plan.wrt != Operand::input;
     const auto real = [](Index value) { return static_cast<double>(value); };
-    const double tiles = real(plan.geometry.batch) * real(plan.geometry.axes[0].input) * real(lines.tiles());
+    const double tiles = real(lines.all_tiles());
     const double groups = real(plan.geometry.groups), matrix = real(channels.depth) * real(channels.columns);
     const double points = tiles * groups * real(lines.points()), streams = real(lines.streams());
     const Division division(plan, lines, channels);
@@ -256,8 +256,7 @@ template <class T> class Winograd {
              const View &target)
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue),
           lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()),
-          planes_(plan.wrt == Operand::output ? 1 : lines_.streams()),
-          tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
+          planes_(plan.wrt == Operand::output ? 1 : lines_.streams()), tiles_(lines_.all_tiles()),
           row_(source.shape[4] + kRowPadding), readable_(in_place<T>(source, plan.element)),
           direct_(in_place<T>(target, plan.element)),
           streaming_(direct_ && epilogue.empty() && streamed<T>(target, plan.element, common_channels())),
@@ -348,7 +347,7 @@ template <class T> class Winograd {
     Round round_at(Index n, T *points) const {
         const Index in_span = ceil_div(span_, round_), first = n % in_span * round_;
         Round round{n / in_span * span_ + first, std::min(round_, span_ - first), points, {}, {}, {}, {}, {}, {}};
-        const Place from = place(round.first), to = place(round.first + round.count - 1);
+        const Lines::Place from = lines_.place(round.first), to = lines_.place(round.first + round.count - 1);
         const Range images = {from.image, to.image + 1}, depths = {from.depth, to.depth + 1};
         const Range heights = {from.height, to.height + 1}, widths = {from.width, to.width + 1};
         round.read = {{images,
@@ -458,19 +457,9 @@ template <class T> class Winograd {
     /// Parts of the filter of all groups.
     Index matrices() const { return plan_.geometry.groups * static_cast<Index>(filter_.parts().size()); }
 
-    /// Where a tile is.
-    struct Place {
-        Index image, depth, height, width;
-    };
-    Place place(Index tile) const {
-        const Index image = tile / lines_.tiles(), depths = plan_.geometry.axes[0].input;
-        return {image / depths, image % depths, tile % lines_.tiles() / lines_.width.tiles(),
-                tile % lines_.width.tiles()};
-    }
-
     /// Makes the points of one plane of the source in the round's tile.
     void transform(const Round &round, Index tile, Index plane) const {
-        const Place at = place(round.first + tile);
+        const Lines::Place at = lines_.place(round.first + tile);
         const Index height = lines_.height.form().points, width = lines_.width.form().points;
         const T *in[kMostPoints * kMostPoints];
         T *out[kMostPoints * kMostPoints];
@@ -478,9 +467,8 @@ template <class T> class Winograd {
             const Index h = lines_.height.source_cell(plane / lines_.width.streams(), at.height, i);
             for (Index j = 0; j < width; ++j) {
                 const Index w = lines_.width.source_cell(plane % lines_.width.streams(), at.width, j);
-                const bool exists =
-                    h >= 0 && h < lines_.height.source_length() && w >= 0 && w < lines_.width.source_length();
-                in[i * width + j] = exists ? round.source.at({at.image, at.depth, h, w, 0}) : zeros_.data();
+                in[i * width + j] =
+                    lines_.source_has(h, w) ? round.source.at({at.image, at.depth, h, w, 0}) : zeros_.data();
                 out[i * width + j] = round.points + (plane * points_ + i * width + j) * point_ + tile * row_;
             }
         }
@@ -544,15 +532,14 @@ template <class T> class Winograd {
         }
         alignas(64) T scratch[kMostPoints * kMostPoints * kColumns];
         T *out[kMostPoints * kMostPoints];
-        const Place at = place(round.first + tile);
+        const Lines::Place at = lines_.place(round.first + tile);
         const Index channel = group * channels_.columns + part.first_channel;
         const Index width = lines_.width.form().cells(), cells = lines_.height.form().cells() * width;
         for (Index i = 0; i < cells; ++i) {
             const Index h = lines_.height.target_cell(stream / lines_.width.streams(), at.height, i / width);
             const Index w = lines_.width.target_cell(stream % lines_.width.streams(), at.width, i % width);
-            const bool exists =
-                h >= 0 && h < lines_.height.target_length() && w >= 0 && w < lines_.width.target_length();
-            out[i] = exists ? round.target.at({at.image, at.depth, h, w, channel}) : scratch + i * kColumns;
+            out[i] =
+                lines_.target_has(h, w) ? round.target.at({at.image, at.depth, h, w, channel}) : scratch + i * kColumns;
         }
         if (!functions_.target[height_][width_]({in, out, part.channels, streaming_}))
             suspect_[round.first + tile] = true;
@@ -563,7 +550,7 @@ template <class T> class Winograd {
 
     /// Lists the cells of a tile.
     void list(Index tile, std::vector<Cells> &cells) const {
-        const Place at = place(tile);
+        const Lines::Place at = lines_.place(tile);
         const Index streams = plan_.wrt == Operand::output ? lines_.streams() : 1;
         for (Index stream = 0; stream < streams; ++stream) {
             Cells of{{at.image, at.depth, 0, 0}, {at.image + 1, at.depth + 1, 0, 0}, {1, 1, 1, 1}};

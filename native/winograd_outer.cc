@@ -30,11 +30,11 @@ template <class T> class Outer {
     Outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll)
         : plan_(plan), filter_(filter), input_(input, plan.element, plan.isa, poll),
           output_(output, plan.element, plan.isa, poll), lines_(plan, *plan.scheme), points_(lines_.points()),
-          streams_(lines_.streams()), tiles_(plan.geometry.batch * plan.geometry.axes[0].input * lines_.tiles()),
-          rows_(filter.shape[3]), columns_(filter.shape[4]), row_blocks_(ceil_div(rows_, kRows)),
-          column_blocks_(ceil_div(columns_, kColumns)), elements_(filter.shape[1] * filter.shape[2] * rows_ * columns_),
-          direct_(in_place<T>(filter, plan.element)), functions_(combine_functions<T>(plan.isa)),
-          height_(plan.scheme->axes[0].index), width_(plan.scheme->axes[1].index) {
+          streams_(lines_.streams()), tiles_(lines_.all_tiles()), rows_(filter.shape[3]), columns_(filter.shape[4]),
+          row_blocks_(ceil_div(rows_, kRows)), column_blocks_(ceil_div(columns_, kColumns)),
+          elements_(filter.shape[1] * filter.shape[2] * rows_ * columns_), direct_(in_place<T>(filter, plan.element)),
+          functions_(combine_functions<T>(plan.isa)), height_(plan.scheme->axes[0].index),
+          width_(plan.scheme->axes[1].index) {
         const Index tile = points_ * (columns_ + streams_ * rows_) * Index{sizeof(T)};
         const Index sums = point_sums() * points_ * Index{sizeof(T)};
         alone_ = sums <= kOwnSums;
@@ -94,7 +94,7 @@ template <class T> class Outer {
             }
         }
         if (own_sums_)
-            parallel_for(filter_.shape[1] * filter_.shape[2] * rows_, [&](Index row) { add_up(row); }, poll);
+            add_up(plan_, sums_, shares_, filter_, poll);
         return finite_;
     }
 
@@ -174,20 +174,16 @@ template <class T> class Outer {
         const Line &height = lines_.height, &width = lines_.width;
         const Index h_cells = height.form().cells(), w_cells = width.form().cells(), w_points = width.form().points;
         for (Index tile = tiles.first; tile < tiles.last; ++tile) {
-            const Index image = (round.first + tile) / lines_.tiles(), depths = plan_.geometry.axes[0].input;
-            const Index down = (round.first + tile) % lines_.tiles() / width.tiles(),
-                        along = (round.first + tile) % width.tiles();
-            const auto cell = [&](const backstride::Rows<const T> &rows, Index h, Index w, Index h_length,
-                                  Index w_length) -> const T * {
-                return h < 0 || h >= h_length || w < 0 || w >= w_length
-                           ? nullptr
-                           : rows.data + image / depths * rows.stride[0] + image % depths * rows.stride[1] +
-                                 h * rows.stride[2] + w * rows.stride[3];
+            const Lines::Place at = lines_.place(round.first + tile);
+            const auto cell = [&](const backstride::Rows<const T> &rows, Index h, Index w) {
+                return rows.data + at.image * rows.stride[0] + at.depth * rows.stride[1] + h * rows.stride[2] +
+                       w * rows.stride[3];
             };
-            for (Index i = 0; i < points_; ++i)
-                cells[i] =
-                    cell(input_.rows(), height.source_cell(0, down, i / w_points),
-                         width.source_cell(0, along, i % w_points), height.source_length(), width.source_length());
+            for (Index i = 0; i < points_; ++i) {
+                const Index h = height.source_cell(0, at.height, i / w_points),
+                            w = width.source_cell(0, at.width, i % w_points);
+                cells[i] = lines_.source_has(h, w) ? cell(input_.rows(), h, w) : nullptr;
+            }
             for (Index block = 0; block < column_blocks_; ++block) {
                 const Range channels = columns(block);
                 make(
@@ -196,10 +192,11 @@ template <class T> class Outer {
                     functions_.source[height_][width_]);
             }
             for (Index stream = 0; stream < streams_; ++stream) {
-                for (Index i = 0; i < h_cells * w_cells; ++i)
-                    cells[i] = cell(output_.rows(), height.target_cell(stream / width.streams(), down, i / w_cells),
-                                    width.target_cell(stream % width.streams(), along, i % w_cells),
-                                    height.target_length(), width.target_length());
+                for (Index i = 0; i < h_cells * w_cells; ++i) {
+                    const Index h = height.target_cell(stream / width.streams(), at.height, i / w_cells),
+                                w = width.target_cell(stream % width.streams(), at.width, i % w_cells);
+                    cells[i] = lines_.target_has(h, w) ? cell(output_.rows(), h, w) : nullptr;
+                }
                 for (Index block = 0; block < row_blocks_; ++block) {
                     const Range channels = rows(block);
                     make(
@@ -280,18 +277,6 @@ template <class T> class Outer {
             if (place[tap] && out[tap] != place[tap])
                 for (Index i = 0; i < columns; ++i)
                     place[tap][i] += out[tap][i];
-    }
-
-    /// Adds up the shares of one row of the filter, always in the same order, and stores it.
-    void add_up(Index row) const {
-        T *const sums = sums_ + row * columns_;
-        for (Index share = 1; share < shares_; ++share)
-            for (Index i = 0; i < columns_; ++i)
-                sums[i] += sums[share * elements_ + i];
-        const Index tap = row / rows_, *stride = filter_.stride;
-        const Index offset =
-            tap / filter_.shape[2] * stride[1] + tap % filter_.shape[2] * stride[2] + row % rows_ * stride[3];
-        store(sums, 0, 1, columns_, plan_.element, plan_.isa, {at(filter_, plan_.element, offset), 0, stride[4]});
     }
 
     const Plan &plan_;

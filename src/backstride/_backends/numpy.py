@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from backstride import _files, _native, _plan, _precision
 from backstride._backends import DTYPES, loaded
 from backstride._geometry import Geometry, Operand
+from backstride._ops import OPERANDS
 
 _LIMITS = {
     np.dtype(np.float32): (-float(np.finfo(np.float32).max), float(np.finfo(np.float32).max)),
@@ -112,8 +113,7 @@ def _sized(
     """The result's shape and dtype, and the core's plan for it unless an array is empty."""
     shape, dtype = geometry.shape(wrt), dtype.newbyteorder("=")
     check_size("the result", shape, dtype)
-    operands: tuple[Operand, ...] = "input", "filter", "output"
-    if any(0 in geometry.shape(operand) for operand in operands):
+    if any(0 in geometry.shape(operand) for operand in OPERANDS):
         return shape, dtype, None
     return shape, dtype, _plan.plan(wrt, geometry, element(dtype), precision, kernel=kernel)
 

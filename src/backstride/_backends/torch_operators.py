@@ -283,7 +283,7 @@ class _Differentiable(torch.autograd.Function):
         parts = [call(ctx.wrt, *pair, ctx.sizes) for pair in pairs]
         if by_bias is not None:
             shape = _shape(ctx.wrt, first.shape, second.shape, ctx.sizes)
-            parts.append(by_bias.reshape(-1, *[1] * (len(shape) - 2)).expand(shape))
+            parts.append(_along_channels(by_bias, first).expand(shape))
         return sum(parts[1:], start=parts[0])
 
 
@@ -449,8 +449,9 @@ def _biased(result: Tensor, bias: Tensor | None) -> Tensor:
     return result if bias is None else result.add_(_along_channels(bias, result))
 
 
-def _along_channels(bias: Tensor, result: Tensor) -> Tensor:
-    return bias.reshape(-1, *[1] * (result.ndim - 2))
+def _along_channels(bias: Tensor, x: Tensor) -> Tensor:
+    """`bias` as it is added to tensors with as many axes as `x`."""
+    return bias.reshape(-1, *[1] * (x.ndim - 2))
 
 
 def _fake_layer(input: Tensor, filter: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
