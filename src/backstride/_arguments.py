@@ -178,24 +178,63 @@ def keras_pair(name: str, value: Any) -> Ints:
     return pair
 
 
-def layer_ints(name: str, value: Any, rank: int) -> Ints:
-    """A layer's `kernel_size` or `strides`: positive ints, one per axis or one for all."""
+def layer_ints(name: str, value: Any, rank: int, lowest: int = 1) -> Ints:
+    """A layer's `kernel_size` or `strides`: positive ints, one per axis or one for all; or also 0, for its paddings."""
     if value is None:
         raise ValueError(f"`{name}` is required; got None")
     values = integers(name, value) if _is_sequence(value) else (integer(name, value),) * rank
-    if len(values) != rank or not all(0 < step < WINDOWS_BELOW for step in values):
-        raise ValueError(f"`{name}` must be a positive int, or {rank} of them, below 2**31; got {name}={shown(value)}")
+    if len(values) != rank or not all(lowest <= step < WINDOWS_BELOW for step in values):
+        sign = "positive" if lowest else "non-negative"
+        raise ValueError(f"`{name}` must be a {sign} int, or {rank} of them, below 2**31; got {name}={shown(value)}")
     return values
+
+
+def kernel(name: str, value: Any, rank: Any) -> Ints:
+    """The taps of one to three axes: of as many as there are ints, or `rank` if it is one."""
+    if _is_sequence(value):
+        return integers(name, value)
+    if rank not in AXES:
+        raise ValueError(f"`rank` must be 1, 2 or 3; got rank={shown(rank)}")
+    return (integer(name, value),) * integer("rank", rank)
 
 
 def filters(value: Any) -> int:
     """A layer's number of output channels."""
     if value is None:
         raise ValueError("`filters` is required; got None")
-    channels = integer("filters", value)
-    if not 0 < channels < LENGTHS_BELOW:
-        raise ValueError(f"`filters` must be positive and below 2**63; got filters={shown(value)}")
-    return channels
+    return count("filters", value)
+
+
+def count(name: str, value: Any) -> int:
+    """A number of channels or groups."""
+    number = integer(name, value)
+    if not 0 < number < LENGTHS_BELOW:
+        raise ValueError(f"`{name}` must be positive and below 2**63; got {name}={shown(value)}")
+    return number
+
+
+def pairs(name: str, value: Any, rank: int, lowest: int = 1 - WINDOWS_BELOW) -> Crop:
+    """A (before, after) pair of ints per axis; one pair is that of every axis, and one int both of each."""
+    entries = [integers(name, entry) if _is_sequence(entry) else entry for entry in _few(value)]
+    if all(isinstance(entry, tuple) for entry in entries):
+        result = tuple(entries)
+    else:
+        both = tuple(integer(name, entry, value) for entry in entries)
+        result = (both * 2 if len(both) == 1 else both,)
+    result = result * rank if len(result) == 1 else result
+    if len(result) != rank or not all(len(pair) == 2 for pair in result):
+        raise ValueError(
+            f"`{name}` must be an int, a (before, after) pair or {rank} of them; got {name}={shown(value)}"
+        )
+    if not all(lowest <= cells < WINDOWS_BELOW for pair in result for cells in pair):
+        bound = "from 0" if lowest == 0 else "above -2**31"
+        raise ValueError(f"the entries of `{name}` must be {bound} and below 2**31; got {name}={shown(value)}")
+    return result
+
+
+def _few(value: Any) -> list[Any]:
+    """The first entries of a sequence, or a single value as one."""
+    return list(islice(value, MOST_ENTRIES + 1)) if _is_sequence(value) else [value]
 
 
 def lengths(name: str, value: Any) -> Ints:
@@ -210,6 +249,12 @@ def channels_last(values: Sequence[Any]) -> tuple[Any, ...]:
     """The entries of a channels-first sequence in channels-last order."""
     batch, channels, *spatial = values
     return batch, *spatial, channels
+
+
+def channels_first_order(values: Sequence[Any]) -> tuple[Any, ...]:
+    """The entries of a channels-last sequence in channels-first order."""
+    batch, *spatial, channels = values
+    return batch, channels, *spatial
 
 
 def channels_first(data_format: Any, rank: int) -> bool:

@@ -90,6 +90,7 @@ def _torch_order(operand: Operand, x: Tensor, geometry: Geometry) -> Tensor:
 namespace = SimpleNamespace(
     abs=torch.abs,
     clip=torch.clip,
+    concatenate=torch.concatenate,
     exp=torch.exp,
     max=torch.amax,
     ones_like=torch.ones_like,
@@ -97,6 +98,7 @@ namespace = SimpleNamespace(
     square=torch.square,
     sum=torch.sum,
     tanh=torch.tanh,
+    zeros_like=torch.zeros_like,
     zeros=lambda shape, dtype: torch.zeros(shape, dtype=dtype),
 )
 
