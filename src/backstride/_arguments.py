@@ -38,6 +38,8 @@ FORMATS = {1: ("NWC", "NCW"), 2: ("NHWC", "NCHW"), 3: ("NDHWC", "NCDHW")}
 
 # No argument of ints has more than batch, three axes and channels; a variable's shape has what NumPy's may have.
 MOST_ENTRIES, MOST_DIMENSIONS = 5, 64
+# ONNX has both ends of three axes in one.
+MOST_LAYER_INTS = 6
 # What TensorFlow counts lengths and windows in.
 LENGTHS_BELOW, WINDOWS_BELOW = 2**63, 2**31
 
@@ -182,7 +184,7 @@ def layer_ints(name: str, value: Any, rank: int, lowest: int = 1) -> Ints:
     """A layer's `kernel_size` or `strides`: positive ints, one per axis or one for all; or also 0, for its paddings."""
     if value is None:
         raise ValueError(f"`{name}` is required; got None")
-    values = integers(name, value) if _is_sequence(value) else (integer(name, value),) * rank
+    values = integers(name, value, MOST_LAYER_INTS) if _is_sequence(value) else (integer(name, value),) * rank
     if len(values) != rank or not all(lowest <= step < WINDOWS_BELOW for step in values):
         sign = "positive" if lowest else "non-negative"
         raise ValueError(f"`{name}` must be a {sign} int, or {rank} of them, below 2**31; got {name}={shown(value)}")
@@ -215,26 +217,21 @@ def count(name: str, value: Any) -> int:
 
 def pairs(name: str, value: Any, rank: int, lowest: int = 1 - WINDOWS_BELOW) -> Crop:
     """A (before, after) pair of ints per axis; one pair is that of every axis, and one int both of each."""
-    entries = [integers(name, entry) if _is_sequence(entry) else entry for entry in _few(value)]
-    if all(isinstance(entry, tuple) for entry in entries):
-        result = tuple(entries)
+    given = list(islice(value, MOST_ENTRIES + 1)) if _is_sequence(value) else [value]
+    if any(_is_sequence(entry) for entry in given):
+        ends = [integers(name, entry) for entry in given]
     else:
-        both = tuple(integer(name, entry, value) for entry in entries)
-        result = (both * 2 if len(both) == 1 else both,)
-    result = result * rank if len(result) == 1 else result
-    if len(result) != rank or not all(len(pair) == 2 for pair in result):
+        both = tuple(integer(name, entry, value) for entry in given)
+        ends = [both * 2 if len(both) == 1 else both]
+    ends = ends * rank if len(ends) == 1 else ends
+    if len(ends) != rank or not all(len(pair) == 2 for pair in ends):
         raise ValueError(
             f"`{name}` must be an int, a (before, after) pair or {rank} of them; got {name}={shown(value)}"
         )
-    if not all(lowest <= cells < WINDOWS_BELOW for pair in result for cells in pair):
+    if not all(lowest <= cells < WINDOWS_BELOW for pair in ends for cells in pair):
         bound = "from 0" if lowest == 0 else "above -2**31"
         raise ValueError(f"the entries of `{name}` must be {bound} and below 2**31; got {name}={shown(value)}")
-    return result
-
-
-def _few(value: Any) -> list[Any]:
-    """The first entries of a sequence, or a single value as one."""
-    return list(islice(value, MOST_ENTRIES + 1)) if _is_sequence(value) else [value]
+    return tuple((before, after) for before, after in ends)
 
 
 def lengths(name: str, value: Any) -> Ints:

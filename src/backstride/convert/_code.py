@@ -6,7 +6,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 from backstride._geometry import Crop
 from backstride.convert._layer import ConvTranspose
@@ -20,20 +20,23 @@ class Python:
     Attributes:
         imports: what comes before them.
         lines: the call, with {n} for the number of axes, {arguments}, and {cut} for an index to cut by.
-        pad: the function that adds zeros, and how it takes them: as a pair for each dimension, or one number after the
-            other from the last dimension on.
+        pad: the function that adds zeros, of which it takes a pair for each dimension; or, if `flat`, one number after
+            the other, from the last dimension on.
         function: whether arrays are among the arguments, not given to a layer that is made of them.
         weight: the argument that says the filter's shape, and stands for the filter.
         lengths: the argument that has the shape of the result.
+        more: arguments that come after the layer's own.
         scalars: whether an int stands for all axes.
     """
 
     imports: str
     lines: str
-    pad: tuple[str, Literal["pairs", "flat"]]
+    pad: str
+    flat: bool = False
     function: bool = False
     weight: str | None = None
     lengths: str | None = None
+    more: tuple[str, ...] = ()
     scalars: bool = True
 
     def __call__(self, port: Port) -> str:
@@ -45,10 +48,9 @@ class Python:
         if max(map(len, lines.splitlines())) > 80:
             lines = self._lines(port, "".join(f"\n    {argument}," for argument in said) + "\n")
         if pairs := zeros(port.crop):
-            name, form = self.pad
             whole = [(0, 0)] * leading + pairs + [(0, 0)] * (not first)
             flat = tuple(cells for pair in reversed(whole[leading:]) for cells in pair)
-            lines += f"\ny = {name}(y, {whole if form == 'pairs' else flat})"
+            lines += f"\ny = {self.pad}(y, {flat if self.flat else whole})"
         if port.bias_after:
             column = f"[:{', None' * rank}]" if first else ""
             lines += f"\ny = y + bias{column}"
@@ -70,11 +72,11 @@ class Python:
                 said.append(f"{name}={shape_code(port.said, lengths, port.channels_first)}")
             elif name in port.arguments:
                 value = port.arguments[name]
-                if parameter.default is parameter.empty:
-                    said.append(self._short(value))
-                elif not _is(value, parameter.default):
-                    said.append(f"{name}={self._short(value)}")
-        return said
+                if parameter.default is not parameter.empty and _is(name, value, parameter.default):
+                    continue
+                by_name = parameter.default is not parameter.empty or (said and "=" in said[-1])
+                said.append(f"{name}={self._short(value)}" if by_name else self._short(value))
+        return [*said, *self.more]
 
     def _short(self, value: Any) -> str:
         if self.scalars and isinstance(value, tuple) and len(set(value)) == 1 and isinstance(value[0], int):
@@ -82,10 +84,12 @@ class Python:
         return repr(value)
 
 
-def _is(value: Any, default: Any) -> bool:
-    """Whether an argument is what it would be without being said; ones for all axes are what None means."""
-    if isinstance(value, tuple) and not isinstance(default, tuple):
-        return all(_is(entry, 1 if default is None else default) for entry in value)
+def _is(name: str, value: Any, default: Any) -> bool:
+    """Whether an argument is what it would be without being said: of strides and dilations, None is 1."""
+    if default is None and ("stride" in name or "dilation" in name):
+        default = 1
+    if isinstance(value, tuple) and isinstance(default, int):
+        return all(entry == default for entry in value)
     return bool(value == default)
 
 

@@ -2,9 +2,9 @@
 """JAX's convention, which Flax, Haiku and Equinox share: a convolution over the input with zeros put between.
 
 Its explicit pairs count what the spread input is padded by, so they say everything: a crop of c cells is a padding by
-`(kernel - 1) * dilation - c`. What they are called differs: by `use_consistent_padding=True`, and in Equinox, they count
-what is cropped. Sources: the documentation of `jax.lax.conv_transpose`, `flax.linen.ConvTranspose`,
-`flax.nnx.ConvTranspose`, `haiku.ConvNDTranspose` and `equinox.nn.ConvTranspose`.
+`(kernel - 1) * dilation - c`. With `use_consistent_padding=True`, and in Equinox, they count what is cropped instead.
+Sources: the documentation of `jax.lax.conv_transpose`, `flax.linen.ConvTranspose`, `flax.nnx.ConvTranspose`,
+`haiku.ConvNDTranspose` and `equinox.nn.ConvTranspose`.
 """
 
 from __future__ import annotations
@@ -188,7 +188,9 @@ def from_equinox(
     (32, 32)
     """
     if not isinstance(padding_mode, str) or padding_mode.upper() != "ZEROS":
-        raise ValueError(f"`padding_mode` must be 'ZEROS'; 'CIRCULAR' is no transposed convolution; got {padding_mode=}")
+        raise ValueError(
+            f"`padding_mode` must be 'ZEROS'; 'CIRCULAR' is no transposed convolution; got {padding_mode=}"
+        )
     kernel = arguments.layer_ints("kernel_size", kernel_size, num_spatial_dims)
     layer = _layer(kernel, stride, dilation, in_channels, out_channels, True, use_bias, groups)
     added = arguments.layer_ints("output_padding", output_padding, layer.rank, lowest=0)
@@ -226,7 +228,7 @@ def to_lax(layer: ConvTranspose, *, transpose_kernel: bool = False) -> Port:
     """
     told = LAX.told(layer)
     out_channels, in_channels = told.filter_shape[-2:]
-    said = {
+    said: dict[str, Any] = {
         "rhs": told.filter_shape if transpose_kernel else (*told.kernel, in_channels, out_channels),
         "strides": told.stride,
         "padding": _named(told) or list(_turned(told, told.crop)),
@@ -236,7 +238,9 @@ def to_lax(layer: ConvTranspose, *, transpose_kernel: bool = False) -> Port:
     if layer.channels_first:
         said["dimension_numbers"] = _first(layer.rank)
     nothing = ((0, 0),) * layer.rank
-    return LAX.port(layer, said, nothing, _same.usual(layer, "padding='SAME'"), "tensorflow" if transpose_kernel else "jax")
+    return LAX.port(
+        layer, said, nothing, _same.usual(layer, "padding='SAME'"), "tensorflow" if transpose_kernel else "jax"
+    )
 
 
 def to_conv_general_dilated(layer: ConvTranspose) -> Port:
@@ -425,13 +429,15 @@ def _flax(layer: ConvTranspose, transpose_kernel: bool) -> dict[str, Any]:
     }
 
 
-_PAD = "jax.numpy.pad", "pairs"
+_PAD = "jax.numpy.pad"
 
 LAX = Framework(
     "jax.lax.conv_transpose",
     from_lax,
     to_lax,
-    Python("import jax", "y = jax.lax.conv_transpose({arguments}){cut}", _PAD, function=True, weight="rhs", scalars=False),
+    Python(
+        "import jax", "y = jax.lax.conv_transpose({arguments}){cut}", _PAD, function=True, weight="rhs", scalars=False
+    ),
     "jax",
     groups=never,
 )
@@ -439,7 +445,14 @@ GENERAL = Framework(
     "jax.lax.conv_general_dilated",
     from_conv_general_dilated,
     to_conv_general_dilated,
-    Python("import jax", "y = jax.lax.conv_general_dilated({arguments}){cut}", _PAD, function=True, weight="rhs", scalars=False),
+    Python(
+        "import jax",
+        "y = jax.lax.conv_general_dilated({arguments}){cut}",
+        _PAD,
+        function=True,
+        weight="rhs",
+        scalars=False,
+    ),
     "jax",
 )
 LINEN = Framework(
@@ -463,8 +476,9 @@ NNX = Framework(
     to_flax_nnx,
     Python(
         "import flax.nnx",
-        "layer = flax.nnx.ConvTranspose({arguments}, rngs=flax.nnx.Rngs(0))\ny = layer(x){cut}",
+        "layer = flax.nnx.ConvTranspose({arguments})\ny = layer(x){cut}",
         _PAD,
+        more=("rngs=flax.nnx.Rngs(0)",),
         scalars=False,
     ),
     "jax",
@@ -488,8 +502,9 @@ EQUINOX = Framework(
     to_equinox,
     Python(
         "import equinox\nimport jax",
-        "layer = equinox.nn.ConvTranspose({arguments}, key=jax.random.key(0))\ny = jax.vmap(layer)(x){cut}",
+        "layer = equinox.nn.ConvTranspose({arguments})\ny = jax.vmap(layer)(x){cut}",
         _PAD,
+        more=("key=jax.random.key(0)",),
     ),
     "equinox",
     channels_first=True,

@@ -6,6 +6,8 @@ Source: the documentation of `keras.layers.Conv2DTranspose`, and `_get_output_sh
 
 from __future__ import annotations
 
+from typing import Any
+
 from backstride import _arguments as arguments
 from backstride.convert import _same
 from backstride.convert._code import Python
@@ -66,7 +68,7 @@ def to_keras(layer: ConvTranspose) -> Port:
     """
     told = KERAS.told(layer)
     for padding, added in ("same", None), ("valid", None), ("same", _added(told, True)), ("valid", _added(told, False)):
-        said = {
+        said: dict[str, Any] = {
             "filters": told.out_channels,
             "kernel_size": told.kernel,
             "strides": told.stride,
@@ -98,7 +100,11 @@ KERAS = Framework(
     "keras",
     from_keras,
     to_keras,
-    Python("import keras", "layer = keras.layers.Conv{n}DTranspose({arguments})\ny = layer(x){cut}", ("keras.ops.pad", "pairs")),
+    Python(
+        "import keras",
+        "layer = keras.layers.Conv{n}DTranspose({arguments})\ny = layer(x){cut}",
+        "keras.ops.pad",
+    ),
     "tensorflow",
     bias="use_bias",
     groups=never,

@@ -81,15 +81,14 @@ class ConvTranspose:
             "dilation": arguments.layer_ints("dilation", dilation, rank),
             "crop": arguments.pairs("crop", crop, rank),
             **{name: arguments.count(name, value) for name, value in channels.items()},
-            **flags,
         }
         for name in ("in_channels", "out_channels"):
             if channels[name] % groups:
                 raise ValueError(f"`groups` must divide `{name}`; got {groups=} and {name}={channels[name]}")
-        for name, value in flags.items():
-            if not isinstance(value, bool):
-                raise TypeError(f"`{name}` must be a bool; got {name}={value!r}")
-        for name, value in fields.items():
+        for name, flag in flags.items():
+            if not isinstance(flag, bool):
+                raise TypeError(f"`{name}` must be a bool; got {name}={flag!r}")
+        for name, value in (fields | flags).items():
             object.__setattr__(self, name, value)
 
     def __repr__(self) -> str:

@@ -43,6 +43,8 @@ def from_onnx(
     Args:
         W: the filter or its shape, `[in_channels, out_channels // group, *kernel]`.
         auto_pad, dilations, group, kernel_shape, output_padding, output_shape, pads, strides: the node's attributes.
+            SAME_UPPER and SAME_LOWER crop to `input * stride` cells; shorter results stay as they are, since pads are
+            not negative.
         input: the spatial lengths of the input; needed with `output_shape`, which is for one size of input.
         bias: whether there is one.
     """
@@ -84,10 +86,8 @@ def to_onnx(layer: ConvTranspose) -> Port:
     [1, 1, 2, 2]
     """
     pads = [max(before, 0) for before, _ in layer.crop] + [max(after, 0) for _, after in layer.crop]
-    added = [
-        min(max(-after, 0), max(stride, dilation) - 1)
-        for (_, after), stride, dilation in zip(layer.crop, layer.stride, layer.dilation, strict=True)
-    ]
+    # By its specification up to the dilation as well, but ONNX Runtime takes less than a stride only.
+    added = [min(max(-after, 0), stride - 1) for (_, after), stride in zip(layer.crop, layer.stride, strict=True)]
     left = tuple(
         (min(before, 0), min(after, 0) + more) for (before, after), more in zip(layer.crop, added, strict=True)
     )
@@ -116,25 +116,29 @@ def _automatic(layer: ConvTranspose, upper: bool, added: Sequence[int], output_s
     crop = []
     if output_shape is not None:
         if input is None:
-            raise ValueError("`input` is required with `output_shape`: the spatial lengths of the input with this result")
+            raise ValueError(
+                "`input` is required with `output_shape`: the spatial lengths of the input with this result"
+            )
         inputs = arguments.layer_ints("input", input, layer.rank)
         outputs = arguments.integers("output_shape", output_shape)[-layer.rank :]
         if len(outputs) != layer.rank:
             raise ValueError(f"`output_shape` must have {layer.rank} entries; got {output_shape=}")
     for n, (stride, extent) in enumerate(zip(layer.stride, layer.extent, strict=True)):
         full = extent if output_shape is None else (inputs[n] - 1) * stride + extent
-        length = stride if output_shape is None else outputs[n]
-        total = max(full + added[n] - length, 0)
+        total = max(full + added[n] - (stride if output_shape is None else outputs[n]), 0)
         before = total // 2 if upper else total - total // 2
-        crop.append((before, full - length - before))
+        after = full - outputs[n] - before if output_shape is not None else total - before - added[n]
+        crop.append((before, after))
     return tuple(crop)
 
 
 def _nodes(port: Port) -> str:
     """Code that makes the node, and those that add zeros and a bias after it."""
-    layer, rank = port.layer, port.layer.rank
+    rank = port.layer.rank
     defaults = {"dilations": [1] * rank, "group": 1, "output_padding": [0] * rank, "pads": [0] * 2 * rank}
-    attributes = [f"{name}={value!r}" for name, value in port.arguments.items() if name in NODE and value != defaults.get(name)]
+    attributes = [
+        f"{name}={value!r}" for name, value in port.arguments.items() if name in NODE and value != defaults.get(name)
+    ]
     inputs = ["x", "weight", *(["bias"] if port.arguments["bias"] else [])]
     pairs = zeros(port.crop)
     made = [("ConvTranspose", inputs, "cropped" if pairs else "y", attributes)]

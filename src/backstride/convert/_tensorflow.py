@@ -19,8 +19,8 @@ from backstride.convert._port import Framework, Port, never
 
 def from_tf_nn(
     filters: Any,
-    output_shape: Any = None,
-    strides: Any = None,
+    output_shape: Any,
+    strides: Any,
     padding: Any = "SAME",
     data_format: Any = None,
     dilations: Any = None,
@@ -106,7 +106,7 @@ def from_tf_layers(
 
 def from_keras_backend(
     kernel: Any,
-    output_shape: Any = None,
+    output_shape: Any,
     strides: Any = (1, 1),
     padding: Any = "valid",
     data_format: Any = None,
@@ -146,7 +146,7 @@ def from_keras_backend(
 
 def from_tflite(
     weights: Any,
-    output_shape: Any = None,
+    output_shape: Any,
     padding: str = "SAME",
     stride_h: int = 1,
     stride_w: int = 1,
@@ -282,8 +282,7 @@ def _input(layer: ConvTranspose, input: Any) -> tuple[int, ...]:
     """The lengths of an input, of which there has to be one."""
     if input is None:
         raise ValueError("`input` is required with `output_shape`: the spatial lengths of the input with this result")
-    lengths = arguments.layer_ints("input", input, layer.rank)
-    return lengths
+    return arguments.layer_ints("input", input, layer.rank)
 
 
 def _crop(geometry: Geometry) -> Crop:
@@ -319,7 +318,7 @@ def _converter(port: Port) -> str:
     return "\n".join(lines)
 
 
-_PAD = "tf.pad", "pairs"
+_PAD = "tf.pad"
 
 TF_NN = Framework(
     "tf.nn",
@@ -357,8 +356,8 @@ KERAS_BACKEND = Framework(
     from_keras_backend,
     to_keras_backend,
     Python(
-        "import tensorflow as tf\nfrom tensorflow.keras import backend as K  # or: from backstride.keras import backend as K",
-        "y = K.conv2d_transpose({arguments}){cut}",
+        "import tensorflow as tf  # before Keras 3, or: import backstride as tf",
+        "y = tf.keras.backend.conv2d_transpose({arguments}){cut}",
         _PAD,
         function=True,
         weight="kernel",

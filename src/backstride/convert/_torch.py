@@ -46,7 +46,9 @@ def from_torch(
     """
     if padding_mode != "zeros":
         raise ValueError(f"`padding_mode` must be 'zeros', as PyTorch says; got padding_mode={padding_mode!r}")
-    layer = ConvTranspose(arguments.kernel("kernel_size", kernel_size, rank), stride, dilation, (0, 0), in_channels, out_channels, groups)
+    layer = ConvTranspose(
+        arguments.kernel("kernel_size", kernel_size, rank), stride, dilation, (0, 0), in_channels, out_channels, groups
+    )
     return layer.replace(crop=_crop(layer, padding, output_padding), channels_first=True, bias=bias)
 
 
@@ -68,7 +70,15 @@ def from_mlx(
     >>> convert.from_mlx(64, 32, 4, stride=2, padding=1).output((8, 8))
     (16, 16)
     """
-    layer = ConvTranspose(arguments.kernel("kernel_size", kernel_size, rank), stride, dilation, (0, 0), in_channels, out_channels, bias=bias)
+    layer = ConvTranspose(
+        arguments.kernel("kernel_size", kernel_size, rank),
+        stride,
+        dilation,
+        (0, 0),
+        in_channels,
+        out_channels,
+        bias=bias,
+    )
     return layer.replace(crop=_crop(layer, padding, output_padding))
 
 
@@ -238,7 +248,8 @@ TORCH = Framework(
     Python(
         "import torch",
         "layer = torch.nn.ConvTranspose{n}d({arguments})\ny = layer(x){cut}",
-        ("torch.nn.functional.pad", "flat"),
+        "torch.nn.functional.pad",
+        flat=True,
     ),
     "torch",
     channels_first=True,
@@ -251,7 +262,7 @@ MLX = Framework(
     Python(
         "import mlx.core as mx\nimport mlx.nn",
         "layer = mlx.nn.ConvTranspose{n}d({arguments})\ny = layer(x){cut}",
-        ("mx.pad", "pairs"),
+        "mx.pad",
     ),
     "mlx",
     channels_first=False,

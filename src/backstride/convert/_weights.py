@@ -41,7 +41,9 @@ class Layout:
         *kernel, out_channels, in_channels = filters.shape
         if self.grouped == "I" and groups > 1:
             filters = filters.reshape(*kernel, out_channels, groups, _share("filters", filters, in_channels, groups))
-            filters = _transposed(filters, [*range(len(kernel)), -2, -3, -1]).reshape(*kernel, -1, in_channels // groups)
+            filters = _transposed(filters, [*range(len(kernel)), -2, -3, -1]).reshape(
+                *kernel, -1, in_channels // groups
+            )
         if self.flipped:
             filters = _flipped(filters, range(len(kernel)))
         return _transposed(filters, self._places(len(kernel)))
