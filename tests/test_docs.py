@@ -72,7 +72,7 @@ def classes() -> dict[str, type]:
 def test_examples_of_classes(name: str) -> None:
     """Its own and its methods'; every class has one, but for what a function returns."""
     tests = [test for test in doctest.DocTestFinder().find(classes()[name], name, globs={}) if test.examples]
-    assert tests or name in ("Accelerated", "Module", "Run", "Variable", "VariableScope")
+    assert tests or name in ("Accelerated", "Framework", "Module", "Run", "Usual", "Variable", "VariableScope")
     for test in tests:
         run(test)
 

@@ -76,6 +76,15 @@ def from_conv_general_dilated(
     >>> from backstride import convert
     >>> convert.from_conv_general_dilated((4, 4, 1, 8), (1, 1), [(2, 2)] * 2, (2, 2), feature_group_count=8).output(16)
     (32, 32)
+
+    Args:
+        rhs: the filter or its shape, `[*kernel, in_channels // feature_group_count, out_channels]` unless
+            `dimension_numbers` say otherwise.
+        window_strides: 1.
+        padding: pairs.
+        lhs_dilation: the strides of the transposed convolution.
+        rhs_dilation, dimension_numbers, feature_group_count: as JAX documents them.
+        bias: whether one is added.
     """
     shape = arguments.lengths("rhs", getattr(rhs, "shape", rhs))
     rank = len(shape) - 2
@@ -105,6 +114,11 @@ def from_flax_linen(
     >>> from backstride import convert
     >>> convert.from_flax_linen(3, (5, 5), (2, 2), in_channels=16).output((16, 16))
     (32, 32)
+
+    Args:
+        features, kernel_size, strides, padding, kernel_dilation, use_bias: as Flax documents them.
+        transpose_kernel: how the filter is laid out; it changes nothing else.
+        in_channels: those of the input.
     """
     return from_flax_nnx(in_channels, features, kernel_size, strides, padding, kernel_dilation, use_bias=use_bias)
 
@@ -124,6 +138,10 @@ def from_flax_nnx(
     >>> from backstride import convert
     >>> convert.from_flax_nnx(16, 3, (5, 5), (2, 2)).output((16, 16))
     (32, 32)
+
+    Args:
+        in_features, out_features, kernel_size, strides, padding, kernel_dilation, use_bias: as Flax documents them.
+        transpose_kernel: how the filter is laid out; it changes nothing else.
     """
     kernel = arguments.kernel("kernel_size", kernel_size, 1)
     layer = _layer(kernel, strides, kernel_dilation, in_features, out_features, False, use_bias)
@@ -186,6 +204,10 @@ def from_equinox(
     >>> from backstride import convert
     >>> convert.from_equinox(2, 16, 3, 5, stride=2, padding=((1, 2), (1, 2))).output((16, 16))
     (32, 32)
+
+    Args:
+        num_spatial_dims, in_channels, out_channels, kernel_size, stride, padding: as Equinox documents them.
+        output_padding, dilation, groups, use_bias, padding_mode: likewise.
     """
     if not isinstance(padding_mode, str) or padding_mode.upper() != "ZEROS":
         raise ValueError(
@@ -224,7 +246,9 @@ def to_lax(layer: ConvTranspose, *, transpose_kernel: bool = False) -> Port:
     )
     y = y + bias[:, None, None]
 
-    With `transpose_kernel=True` the filter stays in TensorFlow's order.
+    Args:
+        layer: any layer.
+        transpose_kernel: whether the filter stays in TensorFlow's order.
     """
     told = LAX.told(layer)
     out_channels, in_channels = told.filter_shape[-2:]
@@ -249,6 +273,9 @@ def to_conv_general_dilated(layer: ConvTranspose) -> Port:
     >>> from backstride import convert
     >>> convert.to_conv_general_dilated(convert.from_torch(8, 8, 4, 2, 1, groups=8)).arguments["rhs"]
     (4, 4, 1, 8)
+
+    Args:
+        layer: any layer.
     """
     said = {
         "rhs": (*layer.kernel, layer.in_channels // layer.groups, layer.out_channels),
@@ -272,7 +299,9 @@ def to_flax_linen(layer: ConvTranspose, *, transpose_kernel: bool = False) -> Po
     layer = flax.linen.ConvTranspose(3, (5, 5), strides=(2, 2))
     y = layer.apply(variables, x)
 
-    With `transpose_kernel=True` the filter stays in TensorFlow's order.
+    Args:
+        layer: any layer.
+        transpose_kernel: whether the filter stays in TensorFlow's order.
     """
     told = LINEN.told(layer)
     said = {"features": told.out_channels, **_flax(told, transpose_kernel)}
@@ -286,6 +315,10 @@ def to_flax_nnx(layer: ConvTranspose, *, transpose_kernel: bool = False) -> Port
     >>> from backstride import convert
     >>> convert.to_flax_nnx(convert.from_keras(3, 5, strides=2, padding="same", in_channels=16)).arguments["padding"]
     'SAME'
+
+    Args:
+        layer: any layer.
+        transpose_kernel: whether the filter stays in TensorFlow's order.
     """
     told = NNX.told(layer)
     said = {"in_features": told.in_channels, "out_features": told.out_channels, **_flax(told, transpose_kernel)}
@@ -299,6 +332,9 @@ def to_haiku(layer: ConvTranspose) -> Port:
     >>> from backstride import convert
     >>> convert.to_haiku(convert.from_torch(16, 3, 5, 2, 2, output_padding=1)).arguments["padding"]
     [(2, 3), (2, 3)]
+
+    Args:
+        layer: any layer.
     """
     told = HAIKU.told(layer)
     said = {
@@ -318,6 +354,9 @@ def to_equinox(layer: ConvTranspose) -> Port:
     >>> from backstride import convert
     >>> convert.to_equinox(convert.from_keras(3, 5, strides=2, padding="same", in_channels=16)).arguments["padding"]
     ((1, 2), (1, 2))
+
+    Args:
+        layer: any layer.
     """
     said = {
         "num_spatial_dims": layer.rank,

@@ -36,7 +36,11 @@ def from_keras(
     >>> convert.from_keras(3, 5, strides=2, padding="same", output_padding=0).output((16, 16))
     (31, 31)
 
-    `rank` says how many axes there are where `kernel_size` is an int. A `data_format` of None is 'channels_last'.
+    Args:
+        filters, kernel_size, strides, padding, output_padding, dilation_rate, use_bias: as Keras documents them.
+        data_format: 'channels_last', which None means here, or 'channels_first'.
+        in_channels: those of the input.
+        rank: how many axes there are where `kernel_size` is an int.
     """
     kernel = arguments.kernel("kernel_size", kernel_size, rank)
     layer = ConvTranspose(
@@ -65,6 +69,9 @@ def to_keras(layer: ConvTranspose) -> Port:
     >>> layer = convert.from_torch(16, 3, 5, stride=2, padding=2)
     >>> convert.to_keras(layer).arguments["output_padding"], convert.to_keras(layer).exact
     ((0, 0), True)
+
+    Args:
+        layer: any layer.
     """
     told = KERAS.told(layer)
     for padding, added in ("same", None), ("valid", None), ("same", _added(told, True)), ("valid", _added(told, False)):

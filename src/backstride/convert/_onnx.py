@@ -84,6 +84,9 @@ def to_onnx(layer: ConvTranspose) -> Port:
     >>> from backstride import convert
     >>> convert.to_onnx(convert.from_keras(3, 5, strides=2, padding="same", in_channels=16)).arguments["pads"]
     [1, 1, 2, 2]
+
+    Args:
+        layer: any layer.
     """
     pads = [max(before, 0) for before, _ in layer.crop] + [max(after, 0) for _, after in layer.crop]
     # By its specification up to the dilation as well, but ONNX Runtime takes less than a stride only.

@@ -89,6 +89,11 @@ def from_tf_layers(
     >>> from backstride import convert
     >>> convert.from_tf_layers(3, 5, strides=2, padding="same").output((16, 16))
     (32, 32)
+
+    Args:
+        filters, kernel_size, strides, padding, data_format, use_bias: as documented.
+        in_channels: those of the input.
+        rank: how many axes there are where `kernel_size` is an int. It is 2 or 3.
     """
     kernel = arguments.kernel("kernel_size", kernel_size, rank)
     TF_LAYERS.check_rank(len(kernel))
@@ -186,6 +191,9 @@ def to_tf_nn(layer: ConvTranspose) -> Port:
     >>> from backstride import convert
     >>> convert.to_tf_nn(convert.from_torch(16, 3, 5, stride=2, padding=2, output_padding=1)).arguments["padding"]
     [(0, 0), (0, 0), (2, 1), (2, 1)]
+
+    Args:
+        layer: any layer.
     """
     told = TF_NN.told(layer)
     padding: Any = "SAME" if _same.is_same(told) else "VALID"
@@ -217,6 +225,9 @@ def to_tf_layers(layer: ConvTranspose) -> Port:
     >>> from backstride import convert
     >>> convert.to_tf_layers(convert.from_torch(16, 3, 4, stride=2, padding=1)).arguments["padding"]
     'same'
+
+    Args:
+        layer: one of two or three axes.
     """
     told = TF_LAYERS.told(layer)
     same = _same.crop(told, True) == told.crop
@@ -237,6 +248,9 @@ def to_keras_backend(layer: ConvTranspose) -> Port:
     >>> from backstride import convert
     >>> convert.to_keras_backend(convert.from_torch(16, 3, 4, stride=2, padding=1)).exact
     True
+
+    Args:
+        layer: one of two axes.
     """
     told = KERAS_BACKEND.told(layer)
     padding, left = _by_name(told)
@@ -257,6 +271,9 @@ def to_tflite(layer: ConvTranspose) -> Port:
     >>> from backstride import convert
     >>> convert.to_tflite(convert.from_torch(16, 3, 4, stride=2, padding=1)).arguments["weights"]
     (3, 4, 4, 16)
+
+    Args:
+        layer: one of two axes.
     """
     told = TFLITE.told(layer)
     padding, left = _by_name(told)

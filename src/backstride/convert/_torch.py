@@ -38,7 +38,10 @@ def from_torch(
     >>> convert.from_torch(64, 32, 4, stride=2, padding=1)
     ConvTranspose((4, 4), stride=(2, 2), crop=((1, 1), (1, 1)), in_channels=64, out_channels=32, channels_first=True)
 
-    `rank` says how many axes there are where `kernel_size` is an int.
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, output_padding: as PyTorch documents them.
+        groups, bias, dilation, padding_mode: likewise.
+        rank: how many axes there are where `kernel_size` is an int.
 
     Raises:
         TypeError, ValueError: if PyTorch has no such layer, as for an `output_padding` that is below neither `stride`
@@ -69,6 +72,10 @@ def from_mlx(
     >>> from backstride import convert
     >>> convert.from_mlx(64, 32, 4, stride=2, padding=1).output((8, 8))
     (16, 16)
+
+    Args:
+        in_channels, out_channels, kernel_size, stride, padding, dilation, output_padding, bias: as MLX documents them.
+        rank: how many axes there are where `kernel_size` is an int.
     """
     layer = ConvTranspose(
         arguments.kernel("kernel_size", kernel_size, rank),
@@ -100,6 +107,11 @@ def from_candle(
     >>> from backstride import convert
     >>> convert.from_candle(64, 32, 4, padding=1, stride=2).output((8, 8))
     (16, 16)
+
+    Args:
+        in_channels, out_channels, kernel_size, padding, output_padding, stride, dilation: ints that hold for all axes.
+        groups, bias: as candle documents them; there are groups in 1-D only.
+        rank: 1 or 2.
     """
     if rank not in (1, 2) or (rank == 2 and groups != 1):
         raise ValueError(f"candle has this layer in 1-D, and in 2-D without `groups`; got {rank=}, {groups=}")
@@ -115,6 +127,9 @@ def to_torch(layer: ConvTranspose) -> Port:
     >>> port = convert.to_torch(convert.from_keras(32, 3, strides=2, padding="same", in_channels=64))
     >>> port.exact, port.crop, port.shift
     (False, ((0, 1), (0, 1)), (1, 1))
+
+    Args:
+        layer: any layer.
     """
     return TORCH.port(layer, *_say(TORCH.told(layer)), usual(layer))
 
@@ -125,6 +140,9 @@ def to_mlx(layer: ConvTranspose) -> Port:
     >>> from backstride import convert
     >>> convert.to_mlx(convert.from_torch(64, 32, 4, stride=2, padding=1)).exact
     True
+
+    Args:
+        layer: any layer.
     """
     return MLX.port(layer, *_say(MLX.told(layer)), usual(layer))
 
@@ -136,6 +154,9 @@ def to_candle(layer: ConvTranspose) -> Port:
     >>> print(convert.to_candle(convert.from_torch(64, 32, 4, stride=2, padding=1)).code)
     let config = candle_nn::ConvTranspose2dConfig { padding: 1, stride: 2, ..Default::default() };
     let y = candle_nn::conv_transpose2d(64, 32, 4, config, vb)?.forward(&x)?;
+
+    Args:
+        layer: one of one or two axes, with the same numbers for both.
 
     Raises:
         ValueError: for a layer of three axes, or whose axes have different kernels, strides or dilations.
