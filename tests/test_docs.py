@@ -18,7 +18,8 @@ import pytest
 import backstride
 from backstride.keras import backend
 
-README = Path(__file__).parent.parent / "README.md"
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "docs" / "porting.md"]
 
 
 def modules() -> list[ModuleType]:
@@ -100,22 +101,22 @@ def test_compat_documents_nothing_of_its_own() -> None:
         assert names[name] is names[name.replace(".compat.v1", "")]
 
 
-# README
+# Pages
 
 
-def blocks() -> list[tuple[int, str]]:
+def blocks(text: str) -> list[tuple[int, str]]:
     """The line and the text of every Python block."""
-    text = README.read_text()
     fences = re.finditer(r"^```(?:python|pycon)\s*\n(.*?)^```", text, re.MULTILINE | re.DOTALL)
     return [(text.count("\n", 0, fence.start(1)) + 1, fence[1]) for fence in fences]
 
 
-def test_readme_examples() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_examples_of_pages(page: Path) -> None:
     """In order and in one session, as a reader would run them."""
-    names: dict[str, Any] = {"__name__": "readme"}
-    for line, block in blocks():
+    names: dict[str, Any] = {"__name__": page.stem}
+    for line, block in blocks(page.read_text()):
         if ">>>" in block:
-            test = doctest.DocTestParser().get_doctest(block, names, "README.md", "README.md", line - 1)
+            test = doctest.DocTestParser().get_doctest(block, names, page.name, page.name, line - 1)
             said: list[str] = []
             result = doctest.DocTestRunner(optionflags=doctest.NORMALIZE_WHITESPACE).run(
                 test, out=said.append, clear_globs=False
@@ -123,13 +124,14 @@ def test_readme_examples() -> None:
             assert result.failed == 0, "".join(said)
             names = test.globs
         else:
-            exec(compile("\n" * (line - 1) + block, "README.md", "exec"), names)
+            exec(compile("\n" * (line - 1) + block, page.name, "exec"), names)
 
 
-def test_readme_fences_are_all_understood() -> None:
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_fences_are_all_understood(page: Path) -> None:
     """No block of Python hides behind a fence that the test above does not see."""
-    text = README.read_text()
+    text = page.read_text()
     fences = re.findall(r"^\s*(?:```|~~~)(.*)$", text, re.MULTILINE)
     assert len(fences) % 2 == 0
     assert not [fence for fence in fences if "py" in fence.lower() and fence.strip() not in ("python", "pycon")]
-    assert sum(fence.strip() in ("python", "pycon") for fence in fences) == len(blocks())
+    assert sum(fence.strip() in ("python", "pycon") for fence in fences) == len(blocks(text))

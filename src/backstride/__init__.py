@@ -55,7 +55,7 @@ _settings.read_environment()
 
 
 def __getattr__(name: str) -> Any:
-    """The modules for other libraries, which import these, once they are asked for."""
-    if name in ("jax", "torch"):
+    """The modules for other libraries, once they are asked for."""
+    if name in ("convert", "jax", "torch"):
         return importlib.import_module(f"backstride.{name}")
     raise AttributeError(f"module 'backstride' has no attribute {name!r}")
