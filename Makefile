@@ -111,12 +111,14 @@ test-neon: .venv-neon/installed
 
 neon_packages = $$(.venv-neon/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')
 
-# Any number of random calls and half as many layer programs against live TensorFlow: make compare-tf SEED=1 COUNT=2000
+# Any number of random calls, half as many layer programs, and a tenth as many ports, against live TensorFlow:
+# make compare-tf SEED=1 COUNT=2000
 SEED ?= 0
 COUNT ?= 2000
 compare-tf: .venv-tf/installed
 	TF_ENABLE_ONEDNN_OPTS=0 TF_CPP_MIN_LOG_LEVEL=3 .venv-tf/bin/python tools/compare_tf.py --seed $(SEED) --count $(COUNT)
 	.venv-tf/bin/python tools/compare_programs.py --seed $(SEED) --count $$(($(COUNT) / 2))
+	.venv-tf/bin/python tools/compare_convert.py --seed $(SEED) --count $$(($(COUNT) / 10))
 
 .venv-tf/installed: requirements/tf.txt $(sources)
 	$(PYTHON) -m venv .venv-tf

@@ -186,7 +186,7 @@ def from_tflite(
 
 
 def to_tf_nn(layer: ConvTranspose) -> Port:
-    """The layer by `tf.nn.conv2d_transpose`, or its kin of one and three axes; by explicit paddings, if need be.
+    """The layer by `tf.nn.conv2d_transpose`, or its kin of one and three axes; uncropped and then cropped, if need be.
 
     >>> from backstride import convert
     >>> convert.to_tf_nn(convert.from_torch(16, 3, 5, stride=2, padding=2, output_padding=1)).arguments["padding"]
@@ -196,24 +196,19 @@ def to_tf_nn(layer: ConvTranspose) -> Port:
         layer: any layer.
     """
     told = TF_NN.told(layer)
-    padding: Any = "SAME" if _same.is_same(told) else "VALID"
-    left = _same.left(told, told.crop)
-    if padding == "VALID":
-        # What is longer than the full result, but by less than a stride, TensorFlow fills with zeros.
+    padding, left = _by_name(told)
+    said: dict[str, Any] = {"padding": padding}
+    # TensorFlow has explicit paddings for two axes only.
+    if any(map(any, left)) and layer.rank == 2:
+        # What is longer than the full result, but by less than a stride, it fills with zeros.
         cropped = tuple(
             (max(before, 0), max(after, 1 - stride))
             for (before, after), stride in zip(told.crop, told.stride, strict=True)
         )
         left = _same.left(told, cropped)
         cut = [(before, max(after, 0)) for before, after in cropped]
-        if any(map(any, cut)):
-            padding = [(0, 0), (0, 0), *cut] if layer.channels_first else [(0, 0), *cut, (0, 0)]
-    said = {
-        "filters": told.filter_shape,
-        "strides": told.stride,
-        "padding": padding,
-        "dilations": told.dilation,
-    }
+        said["padding"] = [(0, 0), (0, 0), *cut] if layer.channels_first else [(0, 0), *cut, (0, 0)]
+    said |= {"filters": told.filter_shape, "strides": told.stride, "dilations": told.dilation}
     if layer.channels_first:
         said["data_format"] = arguments.FORMATS[layer.rank][True]
     return TF_NN.port(layer, said, left, _same.usual(told, "padding='SAME'", shortened=True))
