@@ -146,6 +146,12 @@ def test_the_shift_is_where_the_pixels_are() -> None:
     assert_array_equal(wrong[:-2], right[2:])
 
 
+def test_which_hold_for_one_size_only() -> None:
+    ports = [framework.write(ConvTranspose((3, 3), 2)) for framework in FRAMEWORKS.values()]
+    assert [port.framework.name for port in ports if not port.every_size] == ["tflite"]
+    assert any("one size" in note for note in convert.to_tflite(ConvTranspose((3, 3))).notes)
+
+
 @pytest.mark.parametrize("name", LAYOUTS)
 @pytest.mark.parametrize("groups", [1, 2, 3])
 def test_layouts_are_inverted(name: str, groups: int) -> None:

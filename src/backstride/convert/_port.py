@@ -30,6 +30,7 @@ class Framework:
         bias: the argument that says whether there is a bias; None if it is added by itself.
         ranks: for how many axes it has layers.
         groups, dilations: whether it can say those of a layer; if not, its filter is written with zeros.
+        every_size: whether its arguments hold for inputs of every size, not of one size only.
     """
 
     name: str
@@ -42,6 +43,7 @@ class Framework:
     ranks: tuple[int, ...] = (1, 2, 3)
     groups: Callable[[ConvTranspose], bool] = lambda layer: True
     dilations: Callable[[ConvTranspose], bool] = lambda layer: True
+    every_size: bool = True
 
     def check_rank(self, rank: int) -> None:
         """Refuses a layer of a number of axes for which the framework has none."""
@@ -96,7 +98,7 @@ class Port:
         layer: what is said.
         arguments: the framework's own, by name; `framework.read` says what they mean.
         crop: (before, after) pairs of cells that are still to be cut from its result; of negative numbers, zeros to be
-            added. All are 0 where the framework's arguments say everything. Both hold for inputs of every size.
+            added. All are 0 where the framework's arguments say everything.
         usual: what people write who only look at the length of the result; None if that can't be had so.
         layout: how it lays out the filter.
     """
@@ -112,6 +114,11 @@ class Port:
     def exact(self) -> bool:
         """Whether the framework's own arguments say everything, so that nothing is left to cut."""
         return not any(map(any, self.crop))
+
+    @property
+    def every_size(self) -> bool:
+        """Whether the port holds for inputs of every size, not of one size only."""
+        return self.framework.every_size
 
     @property
     def said(self) -> ConvTranspose:
@@ -162,6 +169,8 @@ class Port:
         if self.usual and any(self.shift):
             usual = self.usual.arguments
             notes.append(f"The usual recipe, {usual}, has the right length and is shifted {_moved(self.shift)}.")
+        if not self.every_size:
+            notes.append(f"{name} has the lengths of the result in the file; as constants, for one size of input only.")
         if layer.groups > 1 and not self.framework.groups(layer):
             notes.append(f"{name} has no groups here: the filter is block-diagonal, {layer.groups} times the work.")
         if max(layer.dilation) > 1 and not self.framework.dilations(layer):

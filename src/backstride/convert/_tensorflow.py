@@ -390,4 +390,5 @@ TFLITE = Framework(
     ranks=(2,),
     groups=never,
     dilations=never,
+    every_size=False,
 )
