@@ -3,7 +3,7 @@
 
     make compare-tf SEED=1 COUNT=2000
 
-runs it after the others, with a tenth of the count. It compares `tf.nn`, Keras on TensorFlow, tf_keras' backend function,
+runs it after the others, with a tenth of the count. It compares `tf.nn`, Keras on TensorFlow, the function of tf_keras,
 and models of TFLite that TensorFlow's converter makes, exactly, on small integers. What TensorFlow has no kernel for on
 CPUs, which are channels first and dilations, is left out.
 """
