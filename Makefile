@@ -8,7 +8,8 @@ bin = $(VENV)/bin
 pip = $(bin)/python -m pip --quiet --disable-pip-version-check
 sources = $(shell find src native -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint sanitize sanitize-threads test-neon compare-tf bench bench-models bench-report clean
+.PHONY: demo test lint sanitize sanitize-threads test-neon compare-tf bench bench-choices bench-models bench-report \
+	clean
 
 demo: $(VENV)/installed
 	$(bin)/backstride demo --output demo-output $(ARGS) $(PHOTOS)
@@ -34,6 +35,10 @@ bench-report: .venv-bench/installed
 # Whole PyTorch models before and after `accelerate`: make bench-models ARGS="--only dcgan"
 bench-models: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/models.py $(ARGS)
+
+# Whether the cost model takes the fastest algorithm of each layer: make bench-choices ARGS="--quick --modes eager"
+bench-choices: $(VENV)/installed
+	$(bin)/python benchmarks/choices.py $(ARGS)
 
 .venv-bench/installed: requirements/bench.txt $(sources)
 	$(PYTHON) -m venv .venv-bench
