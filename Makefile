@@ -88,7 +88,8 @@ sanitize-threads: .venv-sanitize-threads/installed
 
 # The core cross-compiled for arm64, and its tests in Debian's Python for arm64 under user-mode emulation. It needs
 # Debian's g++-aarch64-linux-gnu and qemu-user: make test-neon NEON_TESTS=tests/test_nn.py ARGS=-x
-# The test left out takes an hour, and its cases are in the others of its file.
+# The test left out takes an hour, and its cases are in the others of its file. PyTorch is left out, too: its wheels for
+# arm64 ask for CUDA.
 NEON_TESTS = tests/test_kernels.py tests/test_activations.py tests/test_nonfinite.py \
 	--deselect tests/test_nonfinite.py::test_nonfinite_values_stay_with_their_terms
 test-neon: .venv-neon/installed
@@ -97,7 +98,8 @@ test-neon: .venv-neon/installed
 .venv-neon/tools: requirements/dev.txt tools/arm64_python.sh $(VENV)/tools
 	rm -rf .venv-neon
 	tools/arm64_python.sh .venv-neon
-	$(pip) install --requirement requirements/dev.txt --target $(neon_packages) --only-binary :all: \
+	grep -v '^torch==' requirements/dev.txt > .venv-neon/requirements.txt
+	$(pip) install --no-deps --requirement .venv-neon/requirements.txt --target $(neon_packages) --only-binary :all: \
 		--python-version $$(.venv-neon/bin/python -c 'import sys; print(*sys.version_info[:2], sep=".")') \
 		$(foreach libc,2_17 2_27 2_28 2_31 2_34,--platform manylinux_$(libc)_aarch64) --platform manylinux2014_aarch64
 	touch $@
