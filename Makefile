@@ -8,7 +8,8 @@ bin = $(VENV)/bin
 pip = $(bin)/python -m pip --quiet --disable-pip-version-check
 sources = $(shell find src native -type f -not -path '*/__pycache__/*') CMakeLists.txt pyproject.toml README.md LICENSE
 
-.PHONY: demo test lint sanitize sanitize-threads test-neon compare-tf bench bench-models bench-report clean
+.PHONY: demo test lint sanitize sanitize-threads test-neon compare-tf bench bench-choices bench-models bench-report \
+	clean
 
 demo: $(VENV)/installed
 	$(bin)/backstride demo --output demo-output $(ARGS) $(PHOTOS)
@@ -34,6 +35,10 @@ bench-report: .venv-bench/installed
 # Whole PyTorch models before and after `accelerate`: make bench-models ARGS="--only dcgan"
 bench-models: .venv-bench/installed
 	.venv-bench/bin/python benchmarks/models.py $(ARGS)
+
+# Whether the cost model takes the fastest algorithm of each layer: make bench-choices ARGS="--quick --modes eager"
+bench-choices: $(VENV)/installed
+	$(bin)/python benchmarks/choices.py $(ARGS)
 
 .venv-bench/installed: requirements/bench.txt $(sources)
 	$(PYTHON) -m venv .venv-bench
@@ -83,7 +88,8 @@ sanitize-threads: .venv-sanitize-threads/installed
 
 # The core cross-compiled for arm64, and its tests in Debian's Python for arm64 under user-mode emulation. It needs
 # Debian's g++-aarch64-linux-gnu and qemu-user: make test-neon NEON_TESTS=tests/test_nn.py ARGS=-x
-# The test left out takes an hour, and its cases are in the others of its file.
+# The test left out takes an hour, and its cases are in the others of its file. PyTorch is left out, too: its wheels for
+# arm64 ask for CUDA.
 NEON_TESTS = tests/test_kernels.py tests/test_activations.py tests/test_nonfinite.py \
 	--deselect tests/test_nonfinite.py::test_nonfinite_values_stay_with_their_terms
 test-neon: .venv-neon/installed
@@ -92,7 +98,8 @@ test-neon: .venv-neon/installed
 .venv-neon/tools: requirements/dev.txt tools/arm64_python.sh $(VENV)/tools
 	rm -rf .venv-neon
 	tools/arm64_python.sh .venv-neon
-	$(pip) install --requirement requirements/dev.txt --target $(neon_packages) --only-binary :all: \
+	grep -v '^torch==' requirements/dev.txt > .venv-neon/requirements.txt
+	$(pip) install --no-deps --requirement .venv-neon/requirements.txt --target $(neon_packages) --only-binary :all: \
 		--python-version $$(.venv-neon/bin/python -c 'import sys; print(*sys.version_info[:2], sep=".")') \
 		$(foreach libc,2_17 2_27 2_28 2_31 2_34,--platform manylinux_$(libc)_aarch64) --platform manylinux2014_aarch64
 	touch $@

@@ -54,8 +54,9 @@ constexpr double kEdges = 6000;
 constexpr double kStages = 6000;
 // Elements of a packed filter that a second-level cache holds, and beyond which it comes from memory, half as fast.
 constexpr double kCached = 256 << 10, kNear = 4 << 20;
-// Elements of a filter's points that are made in such caches; more take so many times as long each.
-constexpr double kCachedPoints = 512 << 10, kFarPoints = 1.6;
+// Elements of a filter's points that are made in such caches; more take so many times as long each, and of the input
+// gradient, where they are slower anyway, so many times.
+constexpr double kCachedPoints = 512 << 10, kFarPoints = 2.6, kFarGradientPoints = 1.6;
 
 // A multiply-add of the filter gradient takes so much of one of other tiles, more by kRowSteps for each tile of the
 // same columns, and by kReads for each element that is brought for a block of so many rows and columns at most; an
@@ -86,6 +87,18 @@ double pairs(Axis axis) {
     double result = 0;
     for (Index k = 0; k < axis.kernel; ++k)
         result += real(reach(axis, k).count);
+    return result;
+}
+
+/// The share of the taps from the first to the last that meet an output cell.
+double reached(const Geometry &geometry) {
+    double result = 1;
+    for (const Axis &axis : geometry.axes) {
+        const Index first = ceil_div(axis.pad - (axis.input - 1) * axis.stride, axis.dilation),
+                    last = floor_div(axis.output - 1 + axis.pad, axis.dilation);
+        const Index taps = std::min(axis.kernel - 1, last) - std::max<Index>(0, first) + 1;
+        result *= real(std::max<Index>(0, taps)) / real(axis.kernel);
+    }
     return result;
 }
 
@@ -121,12 +134,12 @@ double outer_step(double rows, double columns) {
 
 double rounded_up(double value, double step) { return std::ceil(value / step) * step; }
 
-/// Time to multiply, or to bring the filter from memory, whichever is longer.
+/// Time to multiply, and to bring the filter from memory.
 double multiply(const Machine &machine, double products, double depth, double filter) {
     const double time = products * (1 + kSteps / depth) / machine.products;
     if (filter <= kCached)
         return time;
-    return std::max(time, filter / machine.weights * (filter > kNear ? 2 : 1));
+    return time + filter / machine.weights * (filter > kNear ? 2 : 1);
 }
 
 /// Elements of points made in a nanosecond, by calls of so many channels at most, each of which takes as long as some.
@@ -202,14 +215,17 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     }
     switch (algorithm) {
     case Algorithm::tiles:
-        return size * (multiply(machine, products(geometry) * padded * stretch, taps * depth, filter * regions(plan)) +
+        return size * (multiply(machine, products(geometry) * padded * stretch, taps * depth,
+                                filter * reached(geometry) * regions(plan)) +
                        pack + moved);
     case Algorithm::scatter: {
         if (!scatter_fits(plan))
             break;
-        const double pixels = input / real(geometry.in_channels);
-        return size * (multiply(machine, pixels * filter * padded, depth, filter) +
-                       pixels * filter / depth / machine.target + pack + moved);
+        const double pixels = input / real(geometry.in_channels), share = reached(geometry);
+        return size * share *
+                   (multiply(machine, pixels * filter * padded, depth, filter) +
+                    pixels * filter / depth / machine.target + pack) +
+               size * moved;
     }
     case Algorithm::lanes:
         if (!lanes_fit(plan))
@@ -227,10 +243,11 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         const Work work = work_of(plan, *plan.scheme);
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
         const double source = machine.source / (gradient && work.filter > kCached ? kPlanes : 1),
-                     points = machine.points / (gradient ? kGradientPoints : 1);
+                     far = gradient ? kFarGradientPoints : kFarPoints,
+                     slower = (gradient ? kGradientPoints : 1) * (work.filter > kCachedPoints ? far : 1);
         return size * (multiply(machine, work.products * filled * stretch, depth, work.filter) + work.source / source +
                        work.target * padded / machine.target + moved + work.source * (work.parts - 1) / kReread +
-                       (packed ? 0 : work.filter / points * (work.filter > kCachedPoints ? kFarPoints : 1))) +
+                       (packed ? 0 : work.filter / machine.points * slower)) +
                kStages;
     }
     }

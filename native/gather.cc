@@ -112,6 +112,11 @@ template <class T> class Gather {
         const Index bytes = (plan_.channelwise ? columns_ : depth_) * source_cells * Index{sizeof(T)};
         const Index block = std::clamp(filter_.panel_size() * Index{sizeof(T)}, kBlockBytes, kMostBlockBytes);
         positions_ = filter_.packed() ? std::clamp(block / bytes, kFewestPositions, kMostPositions) : kFewPositions;
+        Index whole = target_.shape[0]; // positions per phase of the result
+        for (int i : {1, 2, 3})
+            whole *= ceil_div(target_.shape[i], stride(i));
+        while (positions_ / 2 >= whole) // cut alike
+            positions_ /= 2;
         cut(positions_);
         // Shares of panels read the source again each, smaller blocks the filter, which may be in their caches.
         const bool cached = panels_ * filter_.panel_size() * Index{sizeof(T)} <= kBlockBytes;
@@ -121,11 +126,11 @@ template <class T> class Gather {
         panel_shares_ = std::min(panels_, filter_.packed() ? ceil_div(kEnoughTasks, blocks() * groups_) : panels_);
     }
 
+    /// The number of phases along an axis of the result, batch first.
+    Index stride(int i) const { return i > 0 && plan_.wrt == Operand::output ? plan_.geometry.axes[i - 1].stride : 1; }
+
     /// Blocks of about so many positions per phase: whole rows first, then whole planes, then images.
     void cut(Index positions) {
-        const auto stride = [&](int i) {
-            return i > 0 && plan_.wrt == Operand::output ? plan_.geometry.axes[i - 1].stride : 1;
-        };
         Index most_cells = direct_ ? kMostCells : kMostCopiedCells;
         for (int i : {3, 2, 1, 0}) {
             Index room = most_cells; // if all phases of the other axes are to be in the block

@@ -250,6 +250,17 @@ def test_window_with_an_entry_that_is_no_int(function: str, name: str, entry: An
         call(function, **{name: [2, entry]})
 
 
+@pytest.mark.parametrize(("function", "name"), WINDOWS + SIZES)
+def test_floats_that_equal_ints_which_were_read_before(function: str, name: str) -> None:
+    right = FUNCTIONS[function][1][name]
+    wrong = float(right) if isinstance(right, int) else [*right[:-1], float(right[-1])]
+    call(function)
+    assert wrong == (right if isinstance(right, int) else list(right))
+    for value in (wrong, tuple(wrong) if isinstance(wrong, list) else np.float64(wrong)):
+        with pytest.raises(TypeError, match=f"^`{name}` takes ints; got {name}="):
+            call(function, **{name: value})
+
+
 @pytest.mark.parametrize(("function", "name"), WINDOWS)
 def test_window_of_wrong_length(function: str, name: str) -> None:
     rank = FUNCTIONS[function][1].get("value", FUNCTIONS[function][1].get("input", X)).ndim - 2

@@ -520,5 +520,22 @@ def test_core_refuses_elements_of_another_size() -> None:
 def test_core_writes_to_no_read_only_array() -> None:
     arrays = [np.zeros(shape, np.float32) for shape in [(1, 3, 2), (2, 2, 2), (1, 6, 2)]]
     arrays[2].flags.writeable = False
-    with pytest.raises(TypeError):
+    with pytest.raises(ValueError, match="read-only"):
         _native.Plan(**one_axis()).run(*arrays)
+
+
+def test_core_refuses_what_is_no_array() -> None:
+    arrays = [np.zeros(shape, np.float32) for shape in [(1, 3, 2), (2, 2, 2), (1, 6, 2)]]
+    for n in range(3):
+        with pytest.raises(TypeError):
+            _native.Plan(**one_axis()).run(*arrays[:n], None, *arrays[n + 1 :])
+
+
+def test_core_refuses_arrays_that_it_cannot_address() -> None:
+    right = [np.zeros(shape, np.float32) for shape in [(1, 3, 2), (2, 2, 2), (1, 6, 2)]]
+    rows = np.zeros((3, 9), np.uint8)[None, :, :8].view(np.float32)  # 9 bytes apart
+    for wrong in (rows, np.zeros((1, 1, 1, 1, 3, 2), np.float32)):
+        with pytest.raises(ValueError, match="too many dimensions or is not aligned"):
+            _native.Plan(**one_axis()).run(wrong, *right[1:])
+    one = np.zeros((1, 9), np.uint8)[None, :, :8].view(np.float32)  # strides of single cells may be of any size
+    _native.Plan(**one_axis(axes=[1, 2, 2, 2, 1, 0])).run(one, right[1], np.zeros((1, 2, 2), np.float32))

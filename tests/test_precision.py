@@ -431,6 +431,32 @@ def test_packing_costs() -> None:
     assert algorithms(few, "output", "default", packed=True) == "scatter"
 
 
+def test_taps_that_reach_nothing_are_not_read_tap_by_tap() -> None:
+    """One pixel to 2 x 2 takes 4 of 16 taps."""
+    few, whole = (Geometry((axis,) * 2, 1, 512, 512) for axis in (Axis(1, 4, 2, 2, 1, 1), Axis(1, 4, 4, 2)))
+    for packed in (False, True):
+        some, all_of_them = (costs("output", each, packed=packed)["scatter"] for each in (few, whole))
+        assert some == all_of_them / 4
+    assert algorithms(few, "output", "default") == "scatter"
+
+
+def test_a_filter_from_memory_takes_time_besides_the_products() -> None:
+    one, two = (costs("output", Geometry((same(4, 4, 2, 8),) * 2, batch, 1024, 512)) for batch in (1, 2))
+    assert one["tiles"] < 0.95 * two["tiles"] < 1.9 * one["tiles"]
+
+
+def test_points_of_large_filters_take_longer_each() -> None:
+    each = []
+    for channels in (64, 256):
+        geometry = Geometry((same(16, 4, 2, 32),) * 2, 8, channels, channels)
+        eager, packed = (
+            dict(plan("output", geometry, "float32", "default", packed, algorithm="winograd4").costs())["winograd4"]
+            for packed in (False, True)
+        )
+        each.append((eager - packed) / channels**2)
+    assert each[1] > 2 * each[0]
+
+
 def test_strict_has_no_winograd_and_modes_have_their_own() -> None:
     geometry = LARGE[0].geometry
     found = [costs("output", geometry, mode).keys() - {"tiles", "merged"} for mode in MODES]

@@ -62,18 +62,19 @@ def shown(value: Any) -> str:
     return _shorten.repr(value)
 
 
-def one_of(**aliases: Any) -> Argument:
-    """The one alias that is given; TensorFlow renamed `value` to `input` and `filter` to `filters`."""
-    given = [name for name in aliases if aliases[name] is not None]
-    if len(given) == 1:
-        return Argument(given[0], aliases[given[0]])
-    names = " or ".join(f"`{name}`" for name in aliases)
-    if not given:
+def one_of(name: str, value: Any, alias: str = "", other: Any = None) -> Argument:
+    """The one of an argument's names that is given; TensorFlow renamed `value` to `input` and `filter` to `filters`."""
+    if other is None and value is not None:
+        return Argument(name, value)
+    if value is None and other is not None:
+        return Argument(alias, other)
+    names = f"`{name}` or `{alias}`" if alias else f"`{name}`"
+    if value is None:
         raise ValueError(f"{names} is required; got None")
     raise ValueError(f"{names}: these are two names of one argument; give only one of them")
 
 
-def arrays(rank: int, *arguments: Argument) -> list[Argument]:
+def arrays(rank: int, *arguments: Argument) -> Sequence[Argument]:
     """The arguments as arrays of `rank` dimensions and one dtype, all of libraries that are supported."""
     result = of_one_library(*arguments)
     for name, array in result:
@@ -82,8 +83,19 @@ def arrays(rank: int, *arguments: Argument) -> list[Argument]:
     return _of_one_dtype(result)
 
 
-def of_one_library(*arguments: Argument) -> list[Argument]:
+def of_one_library(*arguments: Argument) -> Sequence[Argument]:
     """The arguments as arrays, all of libraries that are supported."""
+    for _, value in arguments:
+        if type(value) is not np.ndarray:
+            return _converted(*arguments)
+    backend = _backends.of(value)
+    for argument in arguments:
+        backend.asarray(*argument)  # is the array itself, if its dtype is supported
+    return arguments
+
+
+def _converted(*arguments: Argument) -> Sequence[Argument]:
+    """The same of anything."""
     plains = [(name, plain(value)) for name, value in arguments]
     for name, value in plains:
         if value is None or _backends.home(value) is None:
@@ -93,9 +105,10 @@ def of_one_library(*arguments: Argument) -> list[Argument]:
     return [Argument(name, backend.asarray(name, value)) for name, value in plains]
 
 
-def _of_one_dtype(result: list[Argument]) -> list[Argument]:
-    (name, first), *others = result
-    for other, array in others:
+def _of_one_dtype(arguments: Sequence[Argument]) -> Sequence[Argument]:
+    """The arguments, which are arrays, if they are of one dtype."""
+    name, first = arguments[0]
+    for other, array in arguments:
         if array.dtype is first.dtype:
             continue
         backend = _backends.of(first, array)
@@ -104,7 +117,7 @@ def _of_one_dtype(result: list[Argument]) -> list[Argument]:
                 f"`{name}` and `{other}` must have one dtype; got {backend.dtype_name(first)} and "
                 f"{backend.dtype_name(array)} (convert one with .astype or .to)"
             )
-    return result
+    return arguments
 
 
 def integer(name: str, value: Any, whole: Any = None) -> int:
@@ -323,31 +336,31 @@ class Window(NamedTuple):
 def _read_once(read: Callable[..., Read]) -> Callable[..., Read]:
     """`read`, which does not read the common spellings of its arguments again: that takes longer than a small layer.
 
-    What is refused is read again, so that the message shows it as it was given.
+    What is refused is read again, so that the message shows it as it was given. The first argument is no user's, but
+    what else depends on the call, hashable.
     """
     known = functools.lru_cache(maxsize=1024)(read)
 
     @functools.wraps(read)
-    def read_or_known(*arguments: Any) -> Read:
+    def read_or_known(first: Any, *spelled: Any) -> Read:
         try:
-            return known(*map(_hashable, arguments))
+            return known(first, *[value if type(value) in _CONSTANTS else _ints(value) for value in spelled])
         except (TypeError, ValueError):
-            return read(*arguments)
+            return read(first, *spelled)
 
     return read_or_known
 
 
-def _hashable(value: Any) -> Any:
-    """An int, text, None, or ints in a tuple, none of which equals anything of another meaning."""
-    kind = type(value)
-    if kind is int or kind is str or value is None:
-        return value
-    if (kind is tuple or kind is list) and _INTS.issuperset(map(type, value)):
+# Of these types, and of tuples of these, nothing equals anything of another meaning.
+_CONSTANTS = {int, str, type(None)}
+_ENTRIES = {int, type(None)}
+
+
+def _ints(value: Any) -> tuple[int | None, ...]:
+    """A list or tuple of ints and None as a tuple."""
+    if type(value) in (tuple, list) and _ENTRIES.issuperset(map(type, value)):
         return tuple(value)
     raise TypeError
-
-
-_INTS = {int}
 
 
 @_read_once
@@ -434,24 +447,44 @@ def _resolve(window: Window, input: Side, filter: str, shape: Ints, output: Side
     )
 
 
+class Operands(NamedTuple):
+    """Names and shapes of the input and the filter."""
+
+    input: str
+    input_shape: Ints
+    filter: str
+    filter_shape: Ints
+
+
+def operands(input: Argument, filter: Argument) -> Operands:
+    """Names and shapes of two array arguments."""
+    return Operands(input.name, tuple(input.value.shape), filter.name, tuple(filter.value.shape))
+
+
 @_read_once
 def transposed(
-    rank: int,
-    input: str,
-    input_shape: Ints,
-    filter: str,
-    filter_shape: Ints,
-    output_shape: Any,
-    strides: Any,
-    padding: Any,
-    data_format: Any,
-    dilations: Any,
+    given: Operands, output_shape: Any, strides: Any, padding: Any, data_format: Any, dilations: Any
 ) -> Geometry:
-    """The geometry of a transposed convolution in TensorFlow's spelling, of operands of these names and shapes."""
-    where = window(rank, strides, padding, data_format, dilations)
-    source, weights = _side(input, input_shape, where), Argument(filter, Shape(filter_shape))
-    result = target(Argument("output_shape", output_shape), source, weights, where)
-    return resolve(where, source, weights, result)
+    """The geometry of a transposed convolution in TensorFlow's spelling."""
+    where = window(len(given.input_shape) - 2, strides, padding, data_format, dilations)
+    source, weights = _side(given.input, given.input_shape, where), Argument(given.filter, Shape(given.filter_shape))
+    return resolve(where, source, weights, target(Argument("output_shape", output_shape), source, weights, where))
+
+
+@_read_once
+def keras_transposed(
+    given: Operands, output_shape: Any, strides: Any, padding: Any, data_format: Any, dilation_rate: Any
+) -> Geometry:
+    """The geometry of a transposed convolution of two axes in Keras' spelling."""
+    where = Window(
+        stride=keras_pair("strides", strides),
+        dilation=keras_pair("dilation_rate", dilation_rate),
+        crop=keras_crop(padding, 2),
+        channels_first=keras_channels_first(data_format),
+        padding=shown(padding),
+    )
+    source, weights = _side(given.input, given.input_shape, where), Argument(given.filter, Shape(given.filter_shape))
+    return resolve(where, source, weights, keras_target(Argument("output_shape", output_shape), source, where))
 
 
 def check_channels(name: str, channels: int, filter: str, taken: int) -> None:

@@ -26,9 +26,8 @@ _INITIAL = read_environment()
 _mode = ContextVar("precision", default=_INITIAL)
 
 
-def current() -> str:
-    """The mode in which calls compute."""
-    return _mode.get()
+current = _mode.get
+"""The mode in which calls compute."""
 
 
 def checked(argument: str, mode: object) -> str:
@@ -39,12 +38,16 @@ def checked(argument: str, mode: object) -> str:
 def algorithm(name: object, mode: str) -> str:
     """The name of an algorithm that the mode admits."""
     name = _one_of("algorithm", name, _native.ALGORITHMS)
-    admitted = [each for each in _native.ALGORITHMS if not each.startswith("winograd") or mode != "strict"]
-    if mode != "fast":
-        admitted = [each for each in admitted if each != "winograd6"]
-    if name not in admitted:
-        raise ValueError(f"precision {mode!r} admits the algorithms {', '.join(admitted)}; got algorithm={name!r}")
+    names = admitted(mode)
+    if name not in names:
+        raise ValueError(f"precision {mode!r} admits the algorithms {', '.join(names)}; got algorithm={name!r}")
     return name
+
+
+def admitted(mode: str) -> list[str]:
+    """The names of the algorithms that the mode admits."""
+    refused = {"strict": "winograd", "default": "winograd6"}.get(mode)
+    return [name for name in _native.ALGORITHMS if not refused or not name.startswith(refused)]
 
 
 def _one_of(argument: str, name: object, names: Sequence[str]) -> str:

@@ -80,8 +80,8 @@ def conv2d_transpose(
         TypeError: an argument is of the wrong type, or the dtypes differ or are not supported.
         MemoryError: the result would not fit into this machine's memory.
     """
-    value = _arguments.one_of(value=value, input=input)
-    filter = _arguments.one_of(filter=filter, filters=filters)
+    value = _arguments.one_of("value", value, "input", input)
+    filter = _arguments.one_of("filter", filter, "filters", filters)
     return _transpose(2, value, filter, output_shape, strides, padding, data_format, dilations)
 
 
@@ -146,8 +146,8 @@ def conv3d_transpose(
 
     Returns, Raises: as `conv2d_transpose`.
     """
-    value = _arguments.one_of(value=value, input=input)
-    filter = _arguments.one_of(filter=filter, filters=filters)
+    value = _arguments.one_of("value", value, "input", input)
+    filter = _arguments.one_of("filter", filter, "filters", filters)
     return _transpose(3, value, filter, output_shape, strides, padding, data_format, dilations)
 
 
@@ -245,7 +245,7 @@ def conv2d(
 
     Raises: as `conv2d_transpose`.
     """
-    given = (_arguments.Argument("input", input), _arguments.one_of(filter=filter, filters=filters))
+    given = (_arguments.Argument("input", input), _arguments.one_of("filter", filter, "filters", filters))
     input, filter = _arguments.arrays(4, *given)
     window = _arguments.window(2, strides, padding, data_format, dilations)
     output = _arguments.side(input, window)
@@ -290,7 +290,7 @@ def conv2d_backprop_input(
 
     Raises: as `conv2d_transpose`.
     """
-    given = (_arguments.one_of(filter=filter, filters=filters), _arguments.one_of(out_backprop=out_backprop))
+    given = (_arguments.one_of("filter", filter, "filters", filters), _arguments.one_of("out_backprop", out_backprop))
     filter, out_backprop = _arguments.arrays(4, *given)
     window = _arguments.window(2, strides, padding, data_format, dilations)
     source = _arguments.side(out_backprop, window)
@@ -374,7 +374,6 @@ def _transpose(
 ) -> Any:
     """The transposed convolution of `rank` axes in TensorFlow's spelling."""
     value, filter = _arguments.arrays(rank + 2, value, filter)
-    x, w = value.value, filter.value
-    shapes = value.name, tuple(x.shape), filter.name, tuple(w.shape)
-    geometry = _arguments.transposed(rank, *shapes, output_shape, strides, padding, data_format, dilations)
-    return _ops.derivative("output", geometry, x, w)
+    operands = _arguments.operands(value, filter)
+    geometry = _arguments.transposed(operands, output_shape, strides, padding, data_format, dilations)
+    return _ops.derivative("output", geometry, value.value, filter.value)

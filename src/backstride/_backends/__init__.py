@@ -114,7 +114,7 @@ def _home(cls: type) -> str | None:
 def of(*arrays: Any) -> Backend:
     """The file that serves all of `arrays`, which are served: the one of those that are not NumPy's, if any is not."""
     for array in arrays:
-        if (name := home(array)) != "numpy":
+        if (name := _homes.get(type(array)) or home(array)) != "numpy":
             break
     return _loaded.get(name or "") or _load(name)
 

@@ -120,7 +120,7 @@ def _sized(
 
 def compute(plan: _native.Plan, first: np.ndarray, second: np.ndarray, result: np.ndarray) -> None:
     """Computes `result`, which must be native and aligned."""
-    plan.run(_plain(first), _plain(second), _plain(result))
+    plan.run(_plain(first), _plain(second), result)
 
 
 def packed(
@@ -136,7 +136,7 @@ def packed(
 
 def run(packed: _native.Packed, plan: _native.Plan, x: np.ndarray, out: np.ndarray) -> None:
     """Computes `out`, which must be native and aligned."""
-    packed.run(plan, _plain(x), _plain(out))
+    packed.run(plan, _plain(x), out)
 
 
 # From this size on, the pages of fresh memory cost more than a look for memory that is kept.
@@ -275,14 +275,14 @@ def _dtype_name(dtype: np.dtype) -> str:
 
 
 def _plain(array: np.ndarray) -> np.ndarray:
-    """The array as the core can address it: native byte order, aligned, of a dtype that DLPack can name."""
+    """The array as the core can address it: native byte order, aligned."""
+    if array.flags.aligned and array.dtype.isnative:
+        return array
     array = np.asarray(array)
-    if not (array.dtype.isnative and array.flags.aligned):
-        plain = np.empty(array.shape, array.dtype.newbyteorder("="))
-        for index in np.ndindex(array.shape[:-2]):  # in steps, between which Ctrl-C is answered
-            plain[index] = array[index]
-        array = plain
-    return array.view(np.uint16) if _element(array.dtype) == "bfloat16" else array
+    plain = np.empty(array.shape, array.dtype.newbyteorder("="))
+    for index in np.ndindex(array.shape[:-2]):  # in steps, between which Ctrl-C is answered
+        plain[index] = array[index]
+    return plain
 
 
 loaded(__name__)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from typing import Any
 
 from backstride import _arguments as arguments
-from backstride._arguments import Argument, Window
+from backstride._arguments import Argument
 from backstride._ops import derivative
 
 __all__ = ["conv2d_transpose", "image_data_format", "set_image_data_format"]
@@ -80,14 +80,6 @@ def conv2d_transpose(
         MemoryError: the result would not fit into this machine's memory.
     """
     x, kernel = arguments.arrays(4, Argument("x", x), Argument("kernel", kernel))
-    window = Window(
-        stride=arguments.keras_pair("strides", strides),
-        dilation=arguments.keras_pair("dilation_rate", dilation_rate),
-        crop=arguments.keras_crop(padding, 2),
-        channels_first=arguments.keras_channels_first(image_data_format() if data_format is None else data_format),
-        padding=arguments.shown(padding),
-    )
-    source = arguments.side(x, window)
-    result = arguments.keras_target(Argument("output_shape", output_shape), source, window)
-    geometry = arguments.resolve(window, source, kernel, result)
+    operands, data_format = arguments.operands(x, kernel), image_data_format() if data_format is None else data_format
+    geometry = arguments.keras_transposed(operands, output_shape, strides, padding, data_format, dilation_rate)
     return derivative("output", geometry, x.value, kernel.value)
