@@ -64,9 +64,8 @@ def from_tf_nn(
         batch = given[0] if len(given) == len(shape) else 1
         source = (batch, *_input(layer, input), in_channels)
         source = arguments.channels_first_order(source) if window.channels_first else source
-        sized = arguments.transposed(
-            layer.rank, "input", source, "filters", shape, given, strides, padding, data_format, dilations
-        )
+        operands = arguments.Operands("input", source, "filters", shape)
+        sized = arguments.transposed(operands, given, strides, padding, data_format, dilations)
         return layer.replace(crop=_crop(sized))
     if window.crop is None or not any(map(any, window.crop)):
         return layer.replace(crop=_same.crop(layer, window.crop is None))
