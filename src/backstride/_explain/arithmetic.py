@@ -2,8 +2,8 @@
 """One axis of a layer in numbers, for an input of one length.
 
 Cell n of the result is cell `n + before` of the full one, and sums the taps k for which an input cell i has
-`i * stride + k * dilation == n + before`. Modulo the stride these are every so manieth tap, so they are ranges, and
-nothing here takes longer for long kernels or inputs.
+`i * stride + k * dilation == n + before`. Modulo the stride these are always the same taps, equally far apart, so
+they are ranges, and nothing here takes longer for long kernels or inputs.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class Along:
 
     @cached_property
     def _step(self) -> tuple[int, int, int]:
-        """What stride and dilation have in common, how far the taps of a phase are apart, and 1 / dilation modulo that."""
+        """What stride and dilation have in common, how far the taps of a phase are apart, 1 / dilation modulo that."""
         common = gcd(self.stride, self.dilation)
         step = self.stride // common
         return common, step, pow(self.dilation // common, -1, step)
@@ -120,7 +120,9 @@ def along(layer: ConvTranspose, input: int | Sequence[int]) -> tuple[Along, ...]
     return axes
 
 
-def resized(layer: ConvTranspose, input: int | Sequence[int], output: int | Sequence[int], padding: Padding) -> ConvTranspose:
+def resized(
+    layer: ConvTranspose, input: int | Sequence[int], output: int | Sequence[int], padding: Padding
+) -> ConvTranspose:
     """The layer whose result has other legal lengths, as `tf.nn`'s `output_shape` and PyTorch's `output_size` ask."""
     axes = along(layer, input)
     lengths = arguments.layer_ints("output", output, layer.rank, lowest=0)

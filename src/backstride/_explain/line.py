@@ -101,10 +101,7 @@ def _stamps(scene: Scene, places: Ruler, top: float) -> float:
         row = n - ENDS if places.gap and n >= ENDS else n
         rows.append((input, top + row * (STAMP + 6)))
     scene.lines(
-        (
-            (_middle(places, input), top - 16, _middle(places, input), y)
-            for input, y in rows
-        ),
+        ((_middle(places, input), top - 16, _middle(places, input), y) for input, y in rows),
         GREY,
     )
     _label(scene, top + STAMP / 2, "stamps", f"{axis.kernel} tap{'s' if axis.kernel > 1 else ''} each")
@@ -150,19 +147,19 @@ def _full(scene: Scene, places: Ruler, top: float) -> float:
             if not 0 <= cell < axis.full and places.cell > DIGIT:
                 scene.words(x + places.cell / 2, top + BAND / 2 + 4, "0", SMALL, "middle", FAINT)
     else:
-        for begin, end in places.spans(range(0, axis.full)):
+        for begin, end in places.spans(range(axis.full)):
             scene.rectangle(begin, top, end - begin, BAND, GREY, FAINT)
     if places.gap:
         scene.words(places.gap, top + BAND / 2 + 4, "...", anchor="middle", colour=FAINT)
     bottom = top + BAND
-    for cells, anchor in zip(places.cut, ("end", "start"), strict=True):
+    for n, cells in enumerate(places.cut):
         spans = places.spans(cells)
         for begin, end in spans:
             scene.lines(hatch(begin, top, end - begin, BAND), FAINT)
             scene.lines([(begin, bottom + 6, end, bottom + 6)], FAINT, 2)
         if spans:
-            x = spans[-1][1] - 7 if anchor == "end" else spans[0][0] + 7
-            scene.words(x, bottom + 22, f"cut {short(len(cells))}", SMALL, anchor, FAINT)
+            x = spans[0][0] + 7 if n else spans[-1][1] - 7
+            scene.words(x, bottom + 22, f"cut {short(len(cells))}", SMALL, "start" if n else "end", FAINT)
     return bottom + 12
 
 

@@ -11,7 +11,7 @@ from backstride._explain.line import Usual, line
 from backstride._explain.plane import plane
 from backstride._explain.scene import Scene, svg
 from backstride._explain.verdict import verdict
-from backstride.convert import ConvTranspose, to_torch
+from backstride.convert import FRAMEWORKS, ConvTranspose
 
 # The input of pictures in notebooks.
 PIXELS = 4
@@ -21,7 +21,7 @@ def picture(layer: ConvTranspose, input: int | Sequence[int]) -> Scene:
     """What the layer does to an input of these lengths; of three axes, the last two are drawn."""
     axes = along(layer, input)
     headline = verdict(axes[-2:]).headline
-    port = to_torch(layer)
+    port = FRAMEWORKS["torch"].write(layer)
     if layer.rank == 1:
         usual = None
         if port.usual and any(port.shift):

@@ -15,7 +15,6 @@ from backstride._explain.arithmetic import Along
 from backstride._explain.cost import Cost
 from backstride._explain.explanation import Explanation, paddings
 from backstride._explain.paste import pasted
-from backstride._explain.verdict import Verdict
 from backstride.convert import Port
 
 COLUMNS = 80
@@ -76,7 +75,7 @@ def _table(*headings: str, left: Sequence[int] = ()) -> Table:
 
 def _arithmetic(axis: Along) -> RenderableType:
     cut = [
-        f"{abs(cells)} {'zeros added ' if cells < 0 else ''}{end}"
+        f"{cells} {end}" if cells >= 0 else f"{-cells} zero{'s' if cells < -1 else ''} added {end}"
         for cells, end in ((axis.before, "before"), (axis.after, "after"))
     ]
     result = f"{axis.full} - {_signed(axis.before)} - {_signed(axis.after)} = {axis.full - axis.before - axis.after}"
@@ -175,7 +174,7 @@ def _usual(explained: Explanation, ports: dict[str, Port]) -> Iterator[Renderabl
     for name, port in ports.items():
         if port.usual:
             alike.setdefault((port.usual.arguments, port.shift), []).append(name)
-    yield from _heading("The usual recipes: the right length, and where the cells are")
+    yield from _heading("The usual recipes, and how far they are off")
     if not alike:
         yield _prose("None of these frameworks has one for this layer.")
         return
@@ -222,24 +221,23 @@ def _cost(cost: Cost) -> Iterator[RenderableType]:
     ]
     if cost.seconds is not None:
         threads = f"{cost.threads} thread{'s' if cost.threads > 1 else ''}"
-        rows.append(("time here", f"{_time(cost.seconds)} expected of backstride.plan with {threads} ({cost.algorithm})"))
+        rows.append(
+            ("time here", f"{_time(cost.seconds)} expected of backstride.plan with {threads} ({cost.algorithm})")
+        )
     yield _grid(rows)
 
 
 def _short(value: float, step: int) -> str:
     """With a prefix, so that few digits are left."""
-    for prefix in ("", "k", "M", "G", "T", "P"):
-        if value < step * 0.9995:
-            break
-        value /= step
-    else:
-        return f"{value:.3g} E"
-    prefix = prefix.upper() + "i" if step == 1024 and prefix else prefix
-    return f"{value:.3g} {prefix}"
+    prefixes = (
+        ["", "k", "M", "G", "T", "P", "E", "Z", "Y"] if step == 1000 else ["", "Ki", "Mi", "Gi", "Ti", "Pi", "Ei"]
+    )
+    place = 0
+    while value >= step * 0.9995 and place < len(prefixes) - 1:
+        value, place = value / step, place + 1
+    return f"{value:.3g} {prefixes[place]}"
 
 
 def _time(seconds: float) -> str:
-    for unit, size in ("s", 1.0), ("ms", 1e-3), ("us", 1e-6):
-        if seconds >= size:
-            break
+    unit, size = next((each for each in (("s", 1.0), ("ms", 1e-3)) if seconds >= each[1]), ("us", 1e-6))
     return f"{seconds / size:.2g} {unit}" if seconds < 100 * size else f"{seconds / size:.0f} {unit}"

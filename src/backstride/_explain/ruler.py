@@ -82,7 +82,7 @@ class Ruler:
     def cut(self) -> tuple[range, range]:
         """The cells of the full result before and after the result."""
         kept, full = self.kept, self.axis.full
-        return range(0, min(max(kept.start, 0), full)), range(max(min(kept.stop, full), kept.start, 0), full)
+        return range(min(max(kept.start, 0), full)), range(max(min(kept.stop, full), kept.start, 0), full)
 
 
 def ruler(axis: Along, origin: float, room: float, largest: float, ends: int, others: range = range(0)) -> Ruler:

@@ -93,7 +93,9 @@ class Scene:
         """Adds a line of text."""
         self.items.append(Words(x, y, text, size, anchor, colour, bold))
 
-    def paragraph(self, x: float, y: float, text: str, size: float = 13, colour: str = INK, bold: bool = False) -> float:
+    def paragraph(
+        self, x: float, y: float, text: str, size: float = 13, colour: str = INK, bold: bool = False
+    ) -> float:
         """Adds text in as many lines as it needs; returns where the next one would be."""
         signs = int((self.width - 2 * x) / (size * (0.56 if bold else 0.52)))
         for part in textwrap.wrap(text, signs):

@@ -10,7 +10,7 @@ from typing import Any
 
 from backstride._arguments import AXES
 from backstride._explain.arithmetic import Padding, padding_of, resized
-from backstride.convert import FRAMEWORKS, LAYOUTS, ConvTranspose, Layout, _same, from_tf_nn
+from backstride.convert import FRAMEWORKS, LAYOUTS, ConvTranspose, Layout, _same
 
 # What frameworks call what the options say. `filter` is the shape of the filter, and is made of others.
 _TORCH = {
@@ -31,7 +31,13 @@ _KERAS = {
     "stride": "strides",
     "padding": "padding",
 }
-_NN = {"filter": "filters", "stride": "strides", "padding": "padding", "dilation": "dilations", "output": "output_shape"}
+_NN = {
+    "filter": "filters",
+    "stride": "strides",
+    "padding": "padding",
+    "dilation": "dilations",
+    "output": "output_shape",
+}
 _FLAX = {
     "in_channels": "in_channels",
     "out_channels": "features",
@@ -116,13 +122,15 @@ class Options:
     in_channels: int | None = None
     out_channels: int | None = None
     use_consistent_padding: bool | None = None
+    channels_first: bool = False
+    no_bias: bool = False
 
 
 def framework(name: str) -> str:
     """The name of a framework, of which there may be shorter ones."""
     known = SHORT.get(name, name)
     if known not in FRAMEWORKS:
-        raise ValueError(f"{name!r} must be one of {', '.join([*FRAMEWORKS, *SHORT])}")
+        raise ValueError(f"no framework is called {name!r} here; there are {', '.join([*FRAMEWORKS, *SHORT])}")
     return known
 
 
@@ -138,6 +146,10 @@ def read(options: Options, source: str | None) -> tuple[ConvTranspose, tuple[int
     named = _name(given.get("padding", "SAME" if source is None else None))
     if "output" in given and (source is None or "output" not in ARGUMENTS[source]):
         layer = resized(layer, input, given["output"], named or "explicit")
+    if options.channels_first and source and FRAMEWORKS[source].channels_first is False:
+        raise ValueError(f"{source} takes channels last only; leave --channels-first out")
+    first, bias = options.channels_first or layer.channels_first, layer.bias and not options.no_bias
+    layer = layer.replace(channels_first=first, bias=bias)
     return layer, input, "VALID" if named == "VALID" and _same.is_valid(layer) else padding_of(layer)
 
 
@@ -155,7 +167,7 @@ def _given(options: Options, rank: int) -> dict[str, Any]:
     given: dict[str, Any] = {}
     for field in fields(options):
         value = getattr(options, field.name)
-        if value is None or field.name in ("input", "rank"):
+        if value is None or field.name in ("input", "rank", "channels_first", "no_bias"):
             continue
         if field.name == "padding":
             value = _padding(value, rank)
@@ -198,8 +210,8 @@ def _padding(text: str, rank: int) -> Any:
 
 def _name(padding: Any) -> Padding | None:
     """What TensorFlow calls a padding that is given by name."""
-    name = padding.upper() if isinstance(padding, str) else None
-    return name if name in ("SAME", "VALID") else None
+    names: dict[Any, Padding] = {"SAME": "SAME", "VALID": "VALID"}
+    return names.get(padding.upper()) if isinstance(padding, str) else None
 
 
 def _tensorflow(given: dict[str, Any], input: tuple[int, ...]) -> ConvTranspose:
@@ -208,13 +220,17 @@ def _tensorflow(given: dict[str, Any], input: tuple[int, ...]) -> ConvTranspose:
         if option in given:
             raise ValueError(f"{_spelled(option)} is not TensorFlow's; say whose it is by --from")
     rank, padding = len(input), given.get("padding", "SAME")
+    if isinstance(padding, str) and not _name(padding):
+        raise ValueError(f"--padding must be same, valid, or numbers of cells to cut such as 1,2; got {padding!r}")
     dilation = given.get("dilation", (1,) * rank)
     channels = {name: given[name] for name in ("in_channels", "out_channels")}
     if isinstance(padding, str):
         shape = (*given["kernel"], given["out_channels"], given["in_channels"])
-        layer = from_tf_nn(shape, strides=given["stride"], padding=padding.upper(), dilations=dilation)
+        layer = FRAMEWORKS["tf.nn"].read(shape, strides=given["stride"], padding=padding.upper(), dilations=dilation)
     else:
-        pairs = [(entry, entry) if isinstance(entry, int) else entry for entry in padding]
+        pairs = _pairs(padding)
+        if {len(pair) for pair in pairs} != {2}:
+            raise ValueError(f"--padding must have one number or two for each axis; got {padding}")
         layer = ConvTranspose(given["kernel"], given["stride"], dilation, pairs, **channels)
     return layer.replace(groups=given.get("groups", 1))
 
@@ -237,9 +253,8 @@ def _foreign(given: dict[str, Any], source: str, rank: int, input: tuple[int, ..
         raise ValueError(f"{source} has no default padding; give it --padding")
     if "input" in parameters and "output" in given:
         said["input"] = input
-    for name, value in ("rank", rank), ("num_spatial_dims", rank), ("window_strides", (1,) * rank):
-        if name in parameters:
-            said[name] = value
+    sizes = {"rank": rank, "num_spatial_dims": rank, "window_strides": (1,) * rank}
+    said.update((name, value) for name, value in sizes.items() if name in parameters)
     if source == "tflite":
         said["stride_h"], said["stride_w"] = said.pop("stride")
     layer = framework.read(**said)
@@ -251,7 +266,9 @@ def _filter_shape(given: dict[str, Any], layout: Layout) -> tuple[int, ...]:
     channels = {"I": given["in_channels"], "O": given["out_channels"]}
     groups = given.get("groups", 1)
     if groups < 1 or any(count % groups for count in channels.values()):
-        raise ValueError(f"--groups must divide --in-channels and --out-channels; got {groups}, {channels['I']} and {channels['O']}")
+        raise ValueError(
+            f"--groups must divide --in-channels and --out-channels; got {groups}, {channels['I']} and {channels['O']}"
+        )
     channels[layout.grouped] //= groups
     return tuple(n for letter in layout.order for n in (given["kernel"] if letter == "K" else (channels[letter],)))
 
@@ -263,11 +280,16 @@ def _as(source: str, padding: Any, rank: int) -> Any:
     if source == "onnx":
         if len(padding[0] if isinstance(padding[0], tuple) else ()) == 2 * rank:
             return list(padding[0])
-        pairs = [(entry, entry) if isinstance(entry, int) else entry for entry in padding]
+        pairs = _pairs(padding)
         return [pair[0] for pair in pairs] + [pair[-1] for pair in pairs]
     if source == "tf.nn":
-        return [(0, 0), *((entry, entry) if isinstance(entry, int) else entry for entry in padding), (0, 0)]
+        return [(0, 0), *_pairs(padding), (0, 0)]
     return tuple(padding)
+
+
+def _pairs(padding: list[Any]) -> list[tuple[int, ...]]:
+    """Each number as two."""
+    return [(entry, entry) if isinstance(entry, int) else entry for entry in padding]
 
 
 def _spelled(option: str) -> str:

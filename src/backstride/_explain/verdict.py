@@ -42,7 +42,9 @@ def verdict(axes: Sequence[Along]) -> Verdict:
         return Verdict("one phase", fewest, most, headline, "There is nothing to make a checkerboard of.", ())
     if fewest == most:
         headline = f"Even: all cells inside sum {_taps(most)}."
-        meaning = "No checkerboard is built in. Phases have weights of their own, so a trained filter can still make one."
+        meaning = (
+            "No checkerboard is built in. Phases have weights of their own, so a trained filter can still make one."
+        )
         return Verdict("even", fewest, most, headline, meaning, (*_weights(axes), resize))
     if fewest == 0:
         headline = f"Holes: some cells inside sum no tap, others up to {most}."
@@ -56,7 +58,8 @@ def verdict(axes: Sequence[Along]) -> Verdict:
 def _kernels(axes: Sequence[Along]) -> tuple[str, ...]:
     """Which kernels and dilations would make the counts equal."""
     steps = [
-        f"Take a dilation without a factor in common with the stride along the {name}; {axis.dilation} and {axis.stride} have one."
+        f"Take a dilation without a factor in common with the stride along the {name}; {axis.dilation} and "
+        f"{axis.stride} have one."
         for name, axis in zip(AXES[len(axes)], axes, strict=True)
         if gcd(axis.stride, axis.dilation) > 1
     ]
