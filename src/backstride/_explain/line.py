@@ -169,8 +169,8 @@ def _result(scene: Scene, places: Ruler, top: float, bottom: float) -> float:
     _label(scene, bottom + COUNT / 2, "result", _cells(axis.output))
     spans = places.spans(kept)
     if not spans:
-        scene.words(GUTTER, bottom + COUNT / 2 + 5, "nothing is left", colour=FAINT)
-        return bottom + COUNT + 18
+        scene.words(GUTTER, bottom + COUNT + 5, "nothing is left", colour=FAINT)
+        return bottom + COUNT + 28
     if places.fine:
         counts = {cell: len(axis.taps(cell - axis.before)) for cell, _ in places.cells() if cell in kept}
         most = max(*counts.values(), 1)

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
+from backstride._arguments import AXES
 from backstride._explain.arithmetic import Along, along
 from backstride._explain.line import Usual, line
 from backstride._explain.plane import plane
@@ -24,12 +25,16 @@ def picture(layer: ConvTranspose, input: int | Sequence[int]) -> Scene:
     port = FRAMEWORKS["torch"].write(layer)
     if layer.rank == 1:
         usual = None
-        if port.usual and any(port.shift):
-            words = f"The usual recipe of PyTorch, {port.usual.arguments}, keeps these cells instead."
+        if port.usual and any(port.shift) and axes[0].output:
+            words = f"PyTorch's usual {port.usual.arguments} keeps these cells instead."
             usual = Usual(port.usual.crop[0][0], words)
         return line(axes[0], _title(axes, "cell"), headline, usual)
-    notes = [note for note in port.notes if note.startswith("The usual recipe")]
-    notes = [note.replace("The usual recipe", "The usual recipe of PyTorch") for note in notes]
+    notes = []
+    if port.usual and any(port.shift):
+        off = " and ".join(
+            f"{count} along the {name}" for count, name in zip(port.shift, AXES[layer.rank], strict=True) if count
+        )
+        notes.append(f"PyTorch's usual {port.usual.arguments} puts pixels too near the beginning, by {off}.")
     if layer.rank == 3:
         notes.append("Height and width of three axes; along the depth it goes on in the same way.")
     return plane(axes[-2:], _title(axes, "pixel"), headline, notes)

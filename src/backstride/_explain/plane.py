@@ -84,8 +84,9 @@ def _input(scene: Scene, rows: Ruler, columns: Ruler, marked: list[tuple[int, in
             scene.words(middles[1], y + PIXEL / 2 + 2, "...", anchor="middle", colour=FAINT)
     y = along[0][-1][1] + PIXEL + 20
     taps, steps = _by(rows.axis.kernel, columns.axis.kernel), _by(rows.axis.stride, columns.axis.stride)
+    steps = short(rows.axis.stride) if rows.axis.stride == columns.axis.stride else steps
     scene.words(LEFT, y, f"each pixel stamps {taps} taps,", SMALL, colour=FAINT)
-    scene.words(LEFT, y + 16, f"{steps} pixels from the next stamp", SMALL, colour=FAINT)
+    scene.words(LEFT, y + 16, f"the next one {steps} pixels further", SMALL, colour=FAINT)
 
 
 def _by(rows: int, columns: int) -> str:
@@ -105,15 +106,15 @@ def _counts(scene: Scene, rows: Ruler, columns: Ruler) -> str:
             scene.rectangle(left, top, right - left, bottom - top, mixed(GREY, 0.5), FAINT)
         return ""
     along = [
-        [(len(each.axis.taps(cell - each.axis.before)), place) for cell, place in each.cells()]
+        [(len(each.axis.taps(cell - each.axis.before)), cell in each.kept, place) for cell, place in each.cells()]
         for each in (rows, columns)
     ]
-    most = max(count for count, _ in along[0]) * max(count for count, _ in along[1])
+    most = max(count for count, *_ in along[0]) * max(count for count, *_ in along[1])
     numbers = len(str(most)) * DIGIT <= rows.cell - 2
-    for (a, y), (b, x) in product(*along):
-        fill = shade(a * b, most)
+    for (a, below, y), (b, beside, x) in product(*along):
+        fill = shade(a * b, most) if below and beside else mixed(shade(a * b, most), 0.5)
         scene.rectangle(x, y, rows.cell, rows.cell, fill, FAINT, 0.5)
-        if numbers:
+        if numbers and below and beside:
             scene.words(x + rows.cell / 2, y + rows.cell / 2 + 4.5, str(a * b), SMALL, "middle", on(fill))
     return "numbers" if numbers else "the darker"
 

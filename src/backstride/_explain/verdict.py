@@ -50,8 +50,8 @@ def verdict(axes: Sequence[Along]) -> Verdict:
         headline = f"Holes: some cells inside sum no tap, others up to {most}."
         meaning = "No weights can fill the holes; they hold the bias alone."
         return Verdict("holes", fewest, most, headline, meaning, (*_kernels(axes), resize))
-    headline = f"Uneven: cells inside sum {fewest} to {most} taps by turns."
-    meaning = "That is a checkerboard, unless the weights make up for it."
+    headline = f"Uneven: cells inside sum {fewest} to {most} taps by turns, like a checkerboard."
+    meaning = "It shows in the result, unless the weights make up for it."
     return Verdict("uneven", fewest, most, headline, meaning, (*_kernels(axes), *_weights(axes), resize))
 
 
