@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import io
 import json
 import xml.dom.minidom
@@ -29,7 +30,7 @@ from backstride._explain.paste import pasted
 from backstride._explain.picture import picture
 from backstride._explain.report import COLUMNS, tables
 from backstride._explain.scene import Scene, Words, mixed, shade, svg
-from backstride._explain.spelling import ARGUMENTS, Options, read
+from backstride._explain.spelling import Options, read
 from backstride._explain.verdict import verdict
 from backstride.convert import ConvTranspose
 
@@ -112,11 +113,14 @@ def test_legal_lengths_are_those_that_a_convolution_takes_back(axis: Along, padd
     for length in expected:
         sized = axis.sized(padding, length)
         assert (sized.output, sized.full) == (length, axis.full)
-        assert sized.before == {
-            "SAME": max(axis.full - length, 0) // 2,
-            "VALID": 0,
-            "explicit": axis.before,
-        }[padding]
+        assert (
+            sized.before
+            == {
+                "SAME": max(axis.full - length, 0) // 2,
+                "VALID": 0,
+                "explicit": axis.before,
+            }[padding]
+        )
 
 
 @pytest.mark.parametrize("extent", [2**31 - 1, 1024])
@@ -213,7 +217,9 @@ LAYERS = st.integers(1, 3).flatmap(
             st.lists(st.sampled_from(values), min_size=rank, max_size=rank)
             for values in ([1, 2, 3, 4, 5, 9, 25, 1024], [1, 2, 3, 8, 256], [1, 1, 2, 3])
         ),
-        st.lists(st.tuples(*[st.integers(-6, 9) | st.just(10**6) | st.just(-(10**6))] * 2), min_size=rank, max_size=rank),
+        st.lists(
+            st.tuples(*[st.integers(-6, 9) | st.just(10**6) | st.just(-(10**6))] * 2), min_size=rank, max_size=rank
+        ),
         st.sampled_from([1, 2]),
         st.booleans(),
         st.booleans(),
@@ -221,11 +227,16 @@ LAYERS = st.integers(1, 3).flatmap(
 )
 
 
+@functools.cache
+def font(size: float) -> Any:
+    return ImageFont.load_default(size * 4)
+
+
 def fits(scene: Scene) -> bool:
     """Whether all words are in the picture, in Pillow's font."""
     for item in scene.items:
         if isinstance(item, Words):
-            length = ImageFont.load_default(item.size * 4).getlength(item.text) / 4
+            length = font(item.size).getlength(item.text) / 4
             left = item.x - {"start": 0, "middle": length / 2, "end": length}[item.anchor]
             if not (item.text.isascii() and left >= 0 and left + length <= scene.width and item.y <= scene.height):
                 return False
@@ -255,7 +266,10 @@ def test_code_is_the_same_in_lines_that_fit(name: str) -> None:
 
 def test_lines_break_only_within_brackets() -> None:
     long = "a" * 50
-    assert pasted(f"let x = f({long}, '(, {long}', {{ y }})?;") == [f"let x = f({long},", f"    '(, {long}', {{ y }})?;"]
+    assert pasted(f"let x = f({long}, '(, {long}', {{ y }})?;") == [
+        f"let x = f({long},",
+        f"    '(, {long}', {{ y }})?;",
+    ]
     assert pasted(f"{long} = {long}") == [f"{long} = {long}"]
     assert pasted(f"x = f({long}, 1)  # or so, if it is to be, of that") == [
         "# or so, if it is to be, of that",
@@ -367,7 +381,10 @@ def test_axes_channels_and_groups() -> None:
         (("--kernel", "5", "--from", "flax", "--channels-first"), "flax.linen takes channels last only"),
         (("--kernel", "5x4", "--from", "candle"), "candle has one `kernel` for both axes"),
         (("--kernel", "5", "--rank", "1", "--from", "tflite"), "tflite has transposed convolutions in 2-D only"),
-        (("--kernel", "5", "--from", "onnx", "--groups", "3", "--in-channels", "4"), "--groups must divide --in-channels"),
+        (
+            ("--kernel", "5", "--from", "onnx", "--groups", "3", "--in-channels", "4"),
+            "--groups must divide --in-channels",
+        ),
         (("--kernel", "5", "--from", "caffe"), "no framework is called 'caffe' here; there are tf.nn, "),
         (("--kernel", "5", "--to", "torch,caffe"), "no framework is called 'caffe' here; there are tf.nn, "),
         (("--kernel", "5", "--png", "a.jpg"), "--png takes a name that ends in .png, not 'a.jpg'"),

@@ -226,7 +226,7 @@ def _tensorflow(given: dict[str, Any], input: tuple[int, ...]) -> ConvTranspose:
     channels = {name: given[name] for name in ("in_channels", "out_channels")}
     if isinstance(padding, str):
         shape = (*given["kernel"], given["out_channels"], given["in_channels"])
-        layer = FRAMEWORKS["tf.nn"].read(shape, strides=given["stride"], padding=padding.upper(), dilations=dilation)
+        layer = FRAMEWORKS["tf.nn"].read(shape, None, given["stride"], padding.upper(), dilations=dilation)
     else:
         pairs = _pairs(padding)
         if {len(pair) for pair in pairs} != {2}:
@@ -243,6 +243,8 @@ def _foreign(given: dict[str, Any], source: str, rank: int, input: tuple[int, ..
     if "filter" in names:
         given = {**given, "filter": _filter_shape(given, LAYOUTS[framework.layout])}
     said = {names[option]: value for option, value in given.items() if option in names}
+    if "output" in names:
+        said.setdefault(names["output"], None)  # which is what `tf.layers` chooses
     made = {"kernel", "in_channels", "out_channels", "groups"} if "filter" in names else set()
     if others := [option for option in given if option not in names and option not in made | {"output"}]:
         known = ", ".join(_spelled(option) for option in names if option != "filter")
