@@ -10,7 +10,7 @@ import json
 import xml.dom.minidom
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -393,6 +393,35 @@ def test_axes_channels_and_groups() -> None:
 )
 def test_bad_options_are_one_line(options: tuple[str, ...], message: str) -> None:
     assert message in refusal(*options)
+
+
+class Found(NamedTuple):
+    name: str
+    layer: ConvTranspose
+
+
+def test_layers_of_a_file(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    found = [
+        Found("up1", convert.from_keras(8, 5, strides=2, padding="same", in_channels=16)),
+        Found("up2", convert.from_torch(8, 3, 4, stride=2, padding=1)),
+    ]
+    monkeypatch.setattr(convert, "load", lambda path, config: found if path.stem == "model" else [], raising=False)
+    lines = said("model.onnx", "--input", "8", "--to", "torch").splitlines()
+    assert [line for line in lines if line in ("up1", "up2")] == ["up1", "up2"]
+    assert lines.count("Height and width: 8 to 16") == 2
+    told = json.loads(said("model.onnx", "--json", "--to", "torch"))
+    assert (told["file"], [layer["name"] for layer in told["layers"]]) == ("model.onnx", ["up1", "up2"])
+    assert told["layers"][1]["output"] == [32, 32]
+    assert said("model.onnx", "--layer", "up2", "--svg", str(tmp_path / "a.svg")).startswith("up2\n")
+    assert (tmp_path / "a.svg").read_text() == svg(picture(found[1].layer, 16))
+    assert refusal("model.onnx", "--svg", "a.svg") == "a picture is of one layer; give --layer one of up1, up2"
+    assert refusal("model.onnx", "--layer", "up3") == "'model.onnx' has no layer 'up3'; it has up1, up2"
+    assert refusal("other.onnx") == "'other.onnx' has no transposed convolutions"
+
+
+def test_a_file_that_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(convert, "load", lambda path, config: path.read_bytes(), raising=False)
+    assert refusal("nothing.onnx") == "cannot read 'nothing.onnx': No such file or directory"
 
 
 # Pictures

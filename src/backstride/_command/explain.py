@@ -131,9 +131,9 @@ def explain(
         whole = {"file": str(model), "layers": documents} if model else document(explained[0][1])
         typer.echo(json.dumps(whole, indent=2, allow_nan=False))
     else:
-        for name, each in explained:
-            show([Text(name, style="bold underline")] if name else [], COLUMNS)
-            show(tables(each), COLUMNS)
+        for n, (name, each) in enumerate(explained):
+            title = Text("\n" if n else "").append(name, style="bold underline")
+            show([title, *tables(each)] if name else tables(each), COLUMNS)
 
 
 def _refuse_others(context: typer.Context, by_numbers: bool) -> None:
