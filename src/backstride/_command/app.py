@@ -12,6 +12,7 @@ import typer
 from rich.console import RenderableType
 
 import backstride
+from backstride._command.explain import explain
 from backstride._command.photo import read_raster, scikit_image
 from backstride._command.terminal import progress, refusals, refuse, show
 from backstride._demo import report as chain_report
@@ -21,6 +22,7 @@ from backstride._upscale.enlargement import SCALES, Enlarger
 from backstride._upscale.photographs import HELD_OUT
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+app.command()(explain)
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document, no tables.")]
 Scale = Annotated[int, typer.Option(min=SCALES[0], max=SCALES[-1], help="How many times to enlarge.")]

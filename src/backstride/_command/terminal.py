@@ -44,13 +44,16 @@ def progress(total: int, delay: float = 1.0) -> Iterator[Step]:
             bar.stop()
 
 
-def show(tables: Iterable[RenderableType]) -> None:
-    """Prints tables, where no terminal says how wide it is at the width they need, and lines, which never break."""
+def show(tables: Iterable[RenderableType], columns: int | None = None) -> None:
+    """Prints tables, where no terminal says how wide it is at the width they need, and lines, which never break.
+
+    With `columns`, tables are no wider than that, whatever the terminal is.
+    """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a file's name may hold what stdout can't encode
     console = Console(highlight=False)
-    if not console.is_terminal:
-        console = Console(highlight=False, width=120)
+    if not console.is_terminal or (columns and console.width > columns):
+        console = Console(highlight=False, width=columns or 120)
     for table in tables:
         console.print(table, soft_wrap=isinstance(table, Text))
 

@@ -97,6 +97,18 @@ class ConvTranspose:
         said = [f"{name}={getattr(self, name)!r}" for name in FIELDS if getattr(self, name) != getattr(plain, name)]
         return f"ConvTranspose({', '.join([repr(self.kernel), *said])})"
 
+    def _repr_svg_(self) -> str:
+        """In notebooks: a picture of what the layer does to four cells along each axis."""
+        from backstride._explain import picture
+
+        return picture.notebook_svg(self)
+
+    def _repr_html_(self) -> str:
+        """In notebooks: the same picture under the text."""
+        from backstride._explain import picture
+
+        return picture.notebook_html(self)
+
     @property
     def rank(self) -> int:
         """The number of spatial axes."""
