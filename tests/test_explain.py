@@ -205,7 +205,8 @@ def test_the_report() -> None:
         "memory input 1 KiB, filter 960 B, result 384 B",
     ):
         assert line in lines, line
-    assert "expected of backstride.plan with" in text
+    assert "time here some us, the call itself, expected of backstride.plan with" in " ".join(text.split())
+    assert " ms expected of backstride.plan" in words(convert.from_keras(256, 5, strides=2, in_channels=256), 128)
 
 
 LAYERS = st.integers(1, 3).flatmap(
@@ -270,7 +271,7 @@ def test_lines_break_only_within_brackets() -> None:
         f"let x = f({long},",
         f"    '(, {long}', {{ y }})?;",
     ]
-    assert pasted(f"{long} = {long}") == [f"{long} = {long}"]
+    assert pasted(f"{long}, y = {long}") == [f"{long}, y = {long}"]
     assert pasted(f"x = f({long}, 1)  # or so, if it is to be, of that") == [
         "# or so, if it is to be, of that",
         f"x = f({long}, 1)",
@@ -352,6 +353,12 @@ def test_axes_channels_and_groups() -> None:
     assert told["cost"]["flops"] == 2 * 16 * 20 * 5 * 4 * 4 * 6 // 2
     assert told["cost"]["filter"] == 5 * 4 * 3 * 4 * 4
     assert told["cost"]["seconds"] > 0
+    for axis, one in zip(told["axes"], along(ConvTranspose(**told["layer"]), (16, 20)), strict=True):
+        counts = [len(one.taps(cell)) for cell in range(one.output)]
+        assert axis["overlap"]["first"] == axis["overlap"]["last"] == counts
+        assert counts[slice(*axis["overlap"]["inside"])] == [
+            axis["phases"][cell % 2]["count"] for cell in range(*axis["overlap"]["inside"])
+        ]
     for rank in "123":
         assert len(json.loads(said("--kernel", "3", "--rank", rank, "--json"))["input"]) == int(rank)
 

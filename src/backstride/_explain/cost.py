@@ -21,7 +21,8 @@ class Cost:
     Attributes:
         flops: twice the multiply-adds of the definition, also of those whose result is cut off.
         input, filter, output: bytes.
-        seconds: what the cost model expects of so many threads; None if nothing reaches the result.
+        seconds: what the cost model expects of so many threads, besides the few microseconds of a call by itself; None
+            if there is no result.
         threads: how many there are.
         algorithm: what is taken.
     """

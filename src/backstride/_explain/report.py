@@ -18,6 +18,7 @@ from backstride._explain.paste import pasted
 from backstride.convert import Port
 
 COLUMNS = 80
+CALL = 3e-6  # seconds that a call takes by itself, about
 ROWS, TAPS, CELLS = 8, 8, 16  # of tables; what is longer is shown by its first and last
 
 
@@ -221,9 +222,8 @@ def _cost(cost: Cost) -> Iterator[RenderableType]:
     ]
     if cost.seconds is not None:
         threads = f"{cost.threads} thread{'s' if cost.threads > 1 else ''}"
-        rows.append(
-            ("time here", f"{_time(cost.seconds)} expected of backstride.plan with {threads} ({cost.algorithm})")
-        )
+        time = f"{_time(cost.seconds)} expected" if cost.seconds > CALL else "some us, the call itself, expected"
+        rows.append(("time here", f"{time} of backstride.plan with {threads} ({cost.algorithm})"))
     yield _grid(rows)
 
 
