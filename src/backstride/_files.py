@@ -102,13 +102,14 @@ def check_size(what: str, size: int, stored: int) -> None:
         raise ValueError(f"{what} would take {size} bytes, of a file of {stored}")
 
 
-def archive(path: Path) -> zipfile.ZipFile:
+@contextmanager
+def archive(path: Path) -> Iterator[zipfile.ZipFile]:
     """An archive whose members have credible sizes."""
     if not zipfile.is_zipfile(path):
         raise ValueError("it is not a zip archive")
-    result = zipfile.ZipFile(path)
-    check_size("what is in it", sum(member.file_size for member in result.infolist()), path.stat().st_size)
-    return result
+    with zipfile.ZipFile(path) as members:
+        check_size("what is in it", sum(member.file_size for member in members.infolist()), path.stat().st_size)
+        yield members
 
 
 def _write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray], note: str) -> None:
@@ -180,7 +181,8 @@ def header(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
     """The tensors of a .safetensors file, as they follow each other in it, and the metadata."""
     library = safetensors()
     try:
-        library.safe_open(path, "numpy")  # checks it all
+        with library.safe_open(path, "numpy"):
+            pass  # it has checked that the header is sound and the file as long as it says
     except library.SafetensorError as error:
         raise ValueError(error) from None
     with path.open("rb") as file:

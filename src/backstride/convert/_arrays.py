@@ -47,7 +47,9 @@ def load(path: Path, config: _state_dict.Config | None) -> list[NamedLayer]:
     framework, layers = _notes.read(note, {name: names.framework for name, names in NAMES.items()})
     names, result = NAMES[framework], []
     for stored, noted in layers.items():
-        wanted = [f"{stored}{names.separator}{weight}" for weight in (names.filter, "bias")[: 1 + noted.port.layer.bias]]
+        wanted = [
+            f"{stored}{names.separator}{weight}" for weight in (names.filter, "bias")[: 1 + noted.port.layer.bias]
+        ]
         if missing := [name for name in wanted if name not in (arrays if path.suffix == ".npz" else tensors)]:
             raise ValueError(f"it has no {missing[0]!r}")
         weights, *bias = (arrays[name] if path.suffix == ".npz" else tensors[name].read() for name in wanted)
@@ -58,7 +60,7 @@ def load(path: Path, config: _state_dict.Config | None) -> list[NamedLayer]:
 def save(path: Path, layers: Sequence[NamedLayer], framework: str) -> None:
     """Writes the weights of `layers` as a framework has them, with a note that describes the layers."""
     names = NAMES[framework]
-    stored = _notes.stored(layers, names.framework, {names.foreign: names.separator})
+    stored = _notes.stored(layers, names.framework, names.foreign, names.separator)
     arrays = {}
     for name, (found, port) in stored.items():
         arrays[f"{name}{names.separator}{names.filter}"] = port.weights(found.filters)

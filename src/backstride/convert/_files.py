@@ -37,8 +37,8 @@ def load(path: str | os.PathLike[str], config: Any = None) -> list[NamedLayer]:
             .onnx: a model whose nodes ConvTranspose have constant weights, in it or in files beside it;
             .safetensors: a PyTorch state dict, with `config`; or what `save` wrote, as .npz.
         config: for a state dict, what its layers do: a mapping from their names to arguments of PyTorch's
-            `ConvTranspose1d` to `3d`, or of `ConvTranspose`, or to a `ConvTranspose`; or the path of a JSON file with one.
-            Channels, `kernel_size` and `bias` may be left out, since the weights say them.
+            `ConvTranspose1d` to `3d`, or of `ConvTranspose`, or to a `ConvTranspose`; or the path of a JSON file
+            with one. Channels, `kernel_size` and `bias` may be left out, since the weights say them.
 
     Raises:
         FileNotFoundError: if there is no such file.
@@ -70,10 +70,10 @@ def save(path: str | os.PathLike[str], layers: Iterable[NamedLayer], framework: 
             .onnx: a model with an input and an output, `<name>.input` and `<name>.output`, for each layer;
             .keras: a Functional model of Keras 3, with an input and an output for each layer;
             .safetensors, .npz: the weights, by the names that `framework` has for them.
-        layers: each with a name of its own. In names '/' becomes '.' or the other way round, as the framework has it.
+        layers: each with a name of its own. In names '/' becomes '.' or the reverse, as the framework has it.
         framework: 'torch' ('<name>.weight' and '<name>.bias'; where none is given, .safetensors files are for it),
-            'flax' or 'tensorflow' ('<name>/kernel' and '<name>/bias'). Where a framework has no groups or dilations, the
-            filter has zeros instead; what is left to crop is in the note, as JSON.
+            'flax' or 'tensorflow' ('<name>/kernel' and '<name>/bias'). Where a framework has no groups or dilations,
+            the filter has zeros instead; what is left to crop is in the note, as JSON.
 
     Raises:
         ImportError: if the library that writes such files is missing; the extra `convert` has them all.
@@ -94,7 +94,9 @@ def save(path: str | os.PathLike[str], layers: Iterable[NamedLayer], framework: 
             raise ValueError(f"`framework` must be one of {known} for {path.suffix} files; got framework={framework!r}")
         _arrays.save(path, found, names)
     elif framework not in (None, path.suffix[1:]):
-        raise ValueError(f"`framework` must be {path.suffix[1:]!r} for {path.suffix} files; got framework={framework!r}")
+        raise ValueError(
+            f"`framework` must be {path.suffix[1:]!r} for {path.suffix} files; got framework={framework!r}"
+        )
     elif path.suffix == ".onnx":
         _onnx_file.save(path, found)
     else:

@@ -64,8 +64,9 @@ def _load_archive(path: Path) -> list[NamedLayer]:
         metadata = json.loads(members.read("metadata.json")) if "metadata.json" in members.namelist() else {}
     note = metadata.get(_files.NOTE, "") if isinstance(metadata, dict) else ""
     _, noted = _notes.read(note, {"keras": KERAS})
+    places = _places(model)
     with open_hdf5(io.BytesIO(data)) as file:
-        layers = [_layer(place, lambda place: _stored(file, place), len(data)) for place in _places(model)]
+        layers = [_layer(place, lambda place: _stored(file, place), len(data)) for place in places]
     order = {name: n for n, name in enumerate(noted)}
     layers.sort(key=lambda layer: order.get(layer.name, len(order)))
     return [_as_noted(layer, noted.get(layer.name)) for layer in layers]
@@ -73,7 +74,11 @@ def _load_archive(path: Path) -> list[NamedLayer]:
 
 def _as_noted(found: NamedLayer, noted: _notes.Noted | None) -> NamedLayer:
     """A layer as the note has it, if what the file says of it is still what the note's layer is in Keras."""
-    if noted and noted.port.said.replace(bias=found.layer.bias) == found.layer and noted.port.layer.bias == found.layer.bias:
+    if (
+        noted
+        and noted.port.said.replace(bias=found.layer.bias) == found.layer
+        and noted.port.layer.bias == found.layer.bias
+    ):
         return noted.layer(found.filters, found.bias)
     return found
 
@@ -100,7 +105,9 @@ def _walk(entry: Any, names: tuple[str, ...], path: str) -> Iterator[Place]:
             count = f"_{counts[name]}" if counts[name] else ""
             counts[name] += 1
             yield from _walk(child, (*names, _name(child)), f"{path}layers/{name}{count}/")
-    elif isinstance(config, dict) and isinstance(inner := config.get("layer"), dict):  # of a layer that wraps another one
+    elif isinstance(config, dict) and isinstance(
+        inner := config.get("layer"), dict
+    ):  # of a layer that wraps another one
         yield from _walk(inner, (*names, _name(inner)), f"{path}layer/")
 
 
@@ -146,11 +153,11 @@ def _tuple(value: Any) -> Any:
 
 def _stored(file: Any, place: Place) -> list[Any]:
     """Kernel and bias in an archive; the first models of its kind have another name for the same."""
-    path = place.path.strip("/")
-    for path in path, path.replace("layers", "_layer_checkpoint_dependencies"):
+    usual = place.path.strip("/")
+    for path in usual, usual.replace("layers", "_layer_checkpoint_dependencies"):
         if _get(file, path) is not None:
             return [_needed(file, f"{path}/vars/{n}") for n in range(1 + _has_bias(place))]
-    raise ValueError(f"it has no weights, which would be {path!r}")
+    raise ValueError(f"it has no weights, which would be {usual!r}")
 
 
 def _legacy(file: Any, place: Place) -> list[Any]:

@@ -21,22 +21,21 @@ from backstride.convert._port import Port
 
 @dataclass(frozen=True)
 class Step:
-    """One layer of a chain, with how many channels it takes."""
+    """One layer of a chain."""
 
     kind: str
     name: str
     config: dict[str, Any]
-    channels: int
 
 
 def save(path: Path, layers: Sequence[NamedLayer]) -> None:
     """Writes one functional model of all layers."""
-    stored = _notes.stored(layers, KERAS, {"/": "."})
+    stored = _notes.stored(layers, KERAS, "/", ".")
     chains = {name: _chain(name, found, port) for name, (found, port) in stored.items()}
     # Keras counts the layers of a class by how many follow until an output, and the first comes first among equals.
     order = sorted(stored, key=lambda name: _after(chains[name]), reverse=True)
     entries = [entry for name in order for entry in _entries(chains[name], stored[name][0])]
-    ends = {
+    ends: dict[str, list[Any]] = {
         "input_layers": [[chain[0].name, 0, 0] for chain in chains.values()],
         "output_layers": [[chain[-1].name, 0, 0] for chain in chains.values()],
     }
@@ -76,7 +75,8 @@ def _chain(name: str, found: NamedLayer, port: Port) -> list[Step]:
     """An input, the layer, and what crops its result. Zeros in the result come of zeros around the input."""
     layer = found.layer
     around = tuple(
-        tuple(-(min(cells, 0) // stride) for cells in pair) for pair, stride in zip(port.crop, layer.stride, strict=True)
+        (-(min(before, 0) // stride), -(min(after, 0) // stride))
+        for (before, after), stride in zip(port.crop, layer.stride, strict=True)
     )
     crop = tuple(
         (before + a * stride, after + b * stride)
@@ -86,14 +86,14 @@ def _chain(name: str, found: NamedLayer, port: Port) -> list[Step]:
     shape: list[int | None] = [None] * (layer.rank + 2)
     shape[1 if layer.channels_first else -1] = layer.in_channels
     return [
-        Step("InputLayer", f"{name}.input", {"batch_shape": shape}, layer.in_channels),
-        *_resized("ZeroPadding", "padding", f"{name}.pad", port, around, layer.in_channels),
-        Step(f"Conv{layer.rank}DTranspose", name, {**said, "use_bias": layer.bias}, layer.in_channels),
-        *_resized("Cropping", "cropping", f"{name}.crop", port, crop, layer.out_channels),
+        Step("InputLayer", f"{name}.input", {"batch_shape": shape}),
+        *_resized("ZeroPadding", "padding", f"{name}.pad", port, around),
+        Step(f"Conv{layer.rank}DTranspose", name, {**said, "use_bias": layer.bias}),
+        *_resized("Cropping", "cropping", f"{name}.crop", port, crop),
     ]
 
 
-def _resized(kind: str, argument: str, name: str, port: Port, cells: Crop, channels: int) -> list[Step]:
+def _resized(kind: str, argument: str, name: str, port: Port, cells: Crop) -> list[Step]:
     """The layers that pad or crop, if there is something to do; those of one axis take channels last."""
     if not any(map(any, cells)):
         return []
@@ -101,10 +101,10 @@ def _resized(kind: str, argument: str, name: str, port: Port, cells: Crop, chann
     config: dict[str, Any] = {argument: cells[0] if rank == 1 else cells}
     if rank > 1 and first:
         config["data_format"] = "channels_first"
-    step = Step(f"{kind}{rank}D", name, config, channels)
+    step = Step(f"{kind}{rank}D", name, config)
     if rank > 1 or not first:
         return [step]
-    turned = [Step("Permute", f"{name}.{way}", {"dims": (2, 1)}, channels) for way in ("channels_last", "channels_first")]
+    turned = [Step("Permute", f"{name}.{way}", {"dims": (2, 1)}) for way in ("channels_last", "channels_first")]
     return [turned[0], step, turned[1]]
 
 

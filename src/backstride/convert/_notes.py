@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from backstride.convert._layer import FIELDS, ConvTranspose
+from backstride.convert._layer import ConvTranspose
 from backstride.convert._named_layer import NamedLayer
 from backstride.convert._port import Framework, Port
 
@@ -32,11 +32,13 @@ class Noted:
         return NamedLayer(self.name, self.port.layer, filters(self.port, weights), bias)
 
 
-def stored(layers: Sequence[NamedLayer], framework: Framework, names: Mapping[str, str]) -> dict[str, tuple[NamedLayer, Port]]:
-    """Layers with their ports, by what a file calls them, in which some letters of names are written as others."""
-    result = {}
+def stored(
+    layers: Sequence[NamedLayer], framework: Framework, foreign: str = "", own: str = ""
+) -> dict[str, tuple[NamedLayer, Port]]:
+    """Layers with their ports, by what a file calls them: by their names with `own` in place of `foreign`."""
+    result: dict[str, tuple[NamedLayer, Port]] = {}
     for found in layers:
-        name = found.name.translate(str.maketrans(dict(names)))
+        name = found.name.replace(foreign, own) if foreign else found.name
         if not name or name in result:
             raise ValueError(f"every layer needs a name of its own; got {[layer.name for layer in layers]}")
         result[name] = found, framework.write(found.layer)
@@ -49,7 +51,7 @@ def write(framework: str, layers: Mapping[str, tuple[NamedLayer, Port]]) -> str:
         name: {
             "name": found.name,
             "layer": json.loads(found.layer.to_json()),
-            "arguments": {key: value for key, value in port.arguments.items() if key not in FIELDS},
+            "arguments": dict(port.arguments),
             "crop": port.crop,
         }
         for name, (found, port) in layers.items()
@@ -63,9 +65,9 @@ def read(note: str, frameworks: Mapping[str, Framework]) -> tuple[str, dict[str,
         return "", {}
     try:
         said = json.loads(note)
-        framework = said["framework"]
-        return framework, {
-            name: Noted(str(entry["name"]), frameworks[framework].write(ConvTranspose(**entry["layer"])))
+        framework = frameworks[said["framework"]]
+        return said["framework"], {
+            name: Noted(str(entry["name"]), framework.write(ConvTranspose(**entry["layer"])))
             for name, entry in said["layers"].items()
         }
     except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:

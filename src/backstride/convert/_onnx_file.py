@@ -74,7 +74,8 @@ class _Reader:
 
     def _constant(self, name: str, value: str, sources: Sources) -> np.ndarray:
         """The array that an input of the node `name` is."""
-        source, seen = sources.get(value), {value}
+        source: Any = sources.get(value)
+        seen = {value}
         while getattr(source, "op_type", "") == "Identity" and (before := _at(source.input, 0)) not in seen:
             seen.add(before)
             source = sources.get(before)
@@ -84,7 +85,7 @@ class _Reader:
             return self._array(name, source)
         made = f"the result of a node {source.op_type}" if hasattr(source, "op_type") else "an input of the model"
         raise ValueError(
-            f"the weights of the node {name!r} must be constants, and {value!r} is {made}; fold constants when exporting"
+            f"the weights of the node {name!r} must be constants, which {value!r}, {made}, is not; fold constants first"
         )
 
     def _array(self, name: str, tensor: Any) -> np.ndarray:
@@ -99,20 +100,25 @@ class _Reader:
             inline.data_location = onnx.TensorProto.DEFAULT
             inline.raw_data = self._outside(name, tensor)
             tensor = inline
-        return onnx.numpy_helper.to_array(tensor)
+        array: np.ndarray = onnx.numpy_helper.to_array(tensor)
+        return array
 
     def _outside(self, name: str, tensor: Any) -> bytes:
         """The bytes of a tensor that are in a file beside the model."""
-        place = {entry.key: entry.value for entry in tensor.external_data}
+        place: dict[str, str] = {entry.key: entry.value for entry in tensor.external_data}
         folder = self.folder.resolve()
         path = (folder / place.get("location", "")).resolve()
         if not path.is_relative_to(folder) or not path.is_file():
-            raise ValueError(f"the weights of {name!r} are in {place.get('location')!r}, which is no file beside the model")
+            raise ValueError(
+                f"the weights of {name!r} are in {place.get('location')!r}, which is no file beside the model"
+            )
         start = int(place.get("offset") or 0)
-        size = math.prod(tensor.dims) * _onnx().helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        size: int = math.prod(tensor.dims) * _onnx().helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
         there = path.stat().st_size
         if int(place.get("length") or size) != size or not (0 <= start <= there - size and size >= 0):
-            raise ValueError(f"the weights of {name!r}, {size} bytes from {start} on, are not in {path.name}, of {there} bytes")
+            raise ValueError(
+                f"the weights of {name!r}, {size} bytes from {start} on, are not in {path.name}, of {there} bytes"
+            )
         with path.open("rb") as file:
             file.seek(start)
             return file.read(size)
@@ -164,10 +170,12 @@ def _shapes(graph: Any) -> Iterator[tuple[str, list[int | None]]]:
 def save(path: Path, layers: Sequence[NamedLayer]) -> None:
     """Writes one graph, in which each layer has an input and an output, `<name>.input` and `<name>.output`."""
     onnx, helper = _onnx(), _onnx().helper
-    stored = _notes.stored(layers, ONNX, {})
+    stored = _notes.stored(layers, ONNX)
     size = sum(found.filters.nbytes for found in layers)
     if size >= 2**31 - 2**20:
-        raise ValueError(f"ONNX files hold less than 2 GiB, and the layers have {size} bytes; save them in several files")
+        raise ValueError(
+            f"ONNX files hold less than 2 GiB, and the layers have {size} bytes; save them in several files"
+        )
     graph = onnx.GraphProto(name="layers")
     for name, (found, port) in stored.items():
         _add(graph, name, found, port)
@@ -189,7 +197,7 @@ def _add(graph: Any, name: str, found: NamedLayer, port: Port) -> None:
     helper, rank = _onnx().helper, found.layer.rank
     dtype = helper.np_dtype_to_tensor_dtype(found.filters.dtype)
 
-    def constant(what: str, array: np.ndarray) -> str:
+    def constant(what: str, array: Any) -> Any:
         tensor = _onnx().numpy_helper.from_array(np.ascontiguousarray(array), f"{name}.{what}")
         graph.initializer.append(tensor)
         return tensor.name
@@ -203,13 +211,18 @@ def _add(graph: Any, name: str, found: NamedLayer, port: Port) -> None:
         nodes.append(("Pad", f"{name}.pad", [f"{name}.cropped", constant("pads", np.array(pads, np.int64))], {}))
     if port.bias_after:
         shape = constant("shape", np.array([1, -1, *[1] * rank], np.int64))
-        column = helper.make_node("Reshape", [constant("bias", found.bias), shape], [f"{name}.column"], f"{name}.reshape")
+        column = helper.make_node(
+            "Reshape", [constant("bias", found.bias), shape], [f"{name}.column"], f"{name}.reshape"
+        )
         graph.node.append(column)
         nodes.append(("Add", f"{name}.add", [f"{name}.padded", f"{name}.column"], {}))
     results = [*(values[0] for _, _, values, _ in nodes[1:]), f"{name}.output"]
     for (kind, label, values, attributes), result in zip(nodes, results, strict=True):
         graph.node.append(helper.make_node(kind, values, [result], label, **attributes))
-    for kind, channels, values in ("input", found.layer.in_channels, graph.input), ("output", found.layer.out_channels, graph.output):
+    for kind, channels, values in (
+        ("input", found.layer.in_channels, graph.input),
+        ("output", found.layer.out_channels, graph.output),
+    ):
         axes = [f"{name}.{kind}.{axis}" for axis in range(rank)]
         values.append(helper.make_tensor_value_info(f"{name}.{kind}", dtype, [f"{name}.batch", channels, *axes]))
 

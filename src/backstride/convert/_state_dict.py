@@ -51,7 +51,9 @@ def load(tensors: Mapping[str, Tensor], config: Config | None) -> list[NamedLaye
         try:
             layer = _described(said, weight.shape, bias is not None)
             result.append(
-                NamedLayer(name, layer, LAYOUTS["torch"].read(weight, layer.groups), None if bias is None else bias.read())
+                NamedLayer(
+                    name, layer, LAYOUTS["torch"].read(weight, layer.groups), None if bias is None else bias.read()
+                )
             )
         except (TypeError, ValueError) as error:
             raise ValueError(f"`config` of {name!r} does not fit: {error}") from None
@@ -97,7 +99,8 @@ def _normed(prefix: str, magnitude: np.ndarray, direction: np.ndarray) -> np.nda
     exact = direction.astype(np.float64)
     norm = np.sqrt((exact**2).sum(tuple(n for n, length in enumerate(dims) if length == 1), keepdims=True))
     with np.errstate(divide="ignore", invalid="ignore"):
-        return (exact * (magnitude.astype(np.float64).reshape(dims) / norm)).astype(direction.dtype)
+        weight: np.ndarray = (exact * (magnitude.astype(np.float64).reshape(dims) / norm)).astype(direction.dtype)
+    return weight
 
 
 def _described(said: Any, shape: tuple[int, ...], bias: bool) -> ConvTranspose:
@@ -109,7 +112,10 @@ def _described(said: Any, shape: tuple[int, ...], bias: bool) -> ConvTranspose:
     elif not 3 <= len(shape) <= 5:
         raise ValueError(f"the weight has shape {shape}, and such layers have three to five dimensions")
     else:
-        channels = {"in_channels": shape[0], "out_channels": shape[1] * arguments.count("groups", said.get("groups", 1))}
+        channels = {
+            "in_channels": shape[0],
+            "out_channels": shape[1] * arguments.count("groups", said.get("groups", 1)),
+        }
         if "kernel" in said:
             layer = ConvTranspose(**{**channels, "channels_first": True, "bias": bias, **said})
         else:
