@@ -8,6 +8,7 @@ import json
 import os
 import pickle
 import random
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -296,7 +297,7 @@ def test_onnx_says_what_is_missing(tmp_path: Path) -> None:
     path = tmp_path / "m.onnx"
     onnx_file(path, [onnx.helper.make_node("Relu", ["w"], ["v"]), up_node("x", "v")], {"w": W})
     with pytest.raises(
-        ValueError, match="weights of the node 'up' must be constants, .*'v', the result of a node Relu"
+        ValueError, match=r"weights of the node 'up' must be constants, .*'v', the result of a node Relu"
     ):
         convert.load(path)
     onnx_file(path, [up_node("x", "x")], {})
@@ -604,6 +605,21 @@ def test_foreign_files(tmp_path: Path, suffix: str) -> None:
         convert.load(path)
 
 
+@pytest.mark.parametrize(("suffix", "library"), [(".h5", "h5py"), (".keras", "h5py"), (".onnx", "onnx")])
+def test_missing_libraries_are_named(tmp_path: Path, monkeypatch: Any, suffix: str, library: str) -> None:
+    path = tmp_path / "m.h5"
+    layers = keras2_file(path)
+    if suffix != ".h5":
+        path = tmp_path / f"m{suffix}"
+        convert.save(path, layers)
+    monkeypatch.setitem(sys.modules, library, None)
+    with pytest.raises(ImportError, match=r"need the extra `convert`: pip install 'backstride\[convert\]'"):
+        convert.load(path)
+    if suffix != ".h5":
+        with pytest.raises(ImportError, match="need the extra `convert`"):
+            convert.save(tmp_path / f"other{suffix}", layers)
+
+
 class Trap:
     """Fails the test if it is ever unpickled."""
 
@@ -616,7 +632,7 @@ def test_pickles_are_never_run(tmp_path: Path) -> None:
     for suffix in (".pt", ".pth", ".bin", ".ckpt", ".pkl", ".safetensors", ".npz", ".keras", ".h5", ".onnx"):
         path = tmp_path / f"copy{suffix}"
         path.write_bytes((tmp_path / "model.pt").read_bytes())
-        with pytest.raises(ValueError, match="may be a pickle.*safetensors|can't be read as a"):
+        with pytest.raises(ValueError, match=r"may be a pickle.*safetensors|can't be read as a"):
             convert.load(path)
     np.savez(tmp_path / "objects.npz", **{"up/kernel": np.array([Trap()], object)})
     with pytest.raises(ValueError, match="Python objects, which are never loaded"):
