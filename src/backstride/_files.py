@@ -1,36 +1,43 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Arrays by name in files: .npz by NumPy, .safetensors by the library of that name."""
+"""Arrays by name in files, .npz and .safetensors, and what reading files has in common."""
 
 from __future__ import annotations
 
-import io
+import json
+import math
 import os
 import secrets
 import zipfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import BinaryIO
+from typing import IO, Any, BinaryIO
 
 import numpy as np
 
+# What the note of a file is called among the metadata.
+NOTE = "backstride"
 
-def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray]) -> None:
-    """Writes a whole file or nothing."""
+
+def write(path: str | os.PathLike[str], arrays: Mapping[str, np.ndarray], note: str = "") -> None:
+    """Writes a whole file or nothing, with any text as a note that other readers don't take for an array."""
     path = Path(path)
     if path.suffix == ".safetensors":
         content = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-        data = _safetensors().numpy.save(content)
+        data = safetensors().numpy.save(content, {NOTE: note} if note else None)
     elif path.suffix != ".npz":
         raise ValueError(f"`path` must end in .safetensors or .npz; got {str(path)!r}")
     elif foreign := [name for name, array in arrays.items() if array.dtype.kind not in "iuf"]:
         raise ValueError(f".npz files don't know the dtype of {', '.join(foreign)}; save as .safetensors")
+    elif len(note.encode()) > zipfile.ZIP_MAX_COMMENT:
+        raise ValueError(f".npz files have room for {zipfile.ZIP_MAX_COMMENT} bytes of notes; save as .safetensors")
     with whole_file(path) as file:
         if path.suffix == ".safetensors":
             file.write(data)
         else:
-            _write_npz(file, arrays)
+            _write_npz(file, arrays, note)
 
 
 @contextmanager
@@ -56,13 +63,8 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     path = Path(path)
     if path.suffix not in (".safetensors", ".npz"):
         raise ValueError(f"`path` must end in .safetensors or .npz; got {str(path)!r}")
-    data = path.read_bytes()
-    try:
-        arrays = _read_npz(data) if path.suffix == ".npz" else _read_safetensors(data)
-    except (ImportError, MemoryError):
-        raise
-    except Exception as error:  # broken bytes come out of several libraries as almost anything
-        raise ValueError(f"{path} can't be read as a {path.suffix} file: {error}") from None
+    with path.open("rb"), complaints(path):
+        arrays = _read_npz(path) if path.suffix == ".npz" else _read_safetensors(path)
     result: dict[str, np.ndarray] = {}
     for name, array in arrays.items():
         if array.dtype.kind not in "iuf" and array.dtype.name != "bfloat16":
@@ -74,19 +76,73 @@ def read(path: str | os.PathLike[str]) -> dict[str, np.ndarray]:
     return result
 
 
-def _write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray]) -> None:
+def read_note(path: Path) -> str:
+    """The note that `write` put into a file; nothing if it has none."""
+    if path.suffix == ".safetensors":
+        return header(path)[1].get(NOTE, "")
+    with archive(path) as members:
+        return members.comment.decode()
+
+
+@contextmanager
+def complaints(path: Path) -> Iterator[None]:
+    """Makes one error of what goes wrong in reading; broken bytes come out of several libraries as almost anything."""
+    try:
+        yield
+    except (ImportError, MemoryError):
+        raise
+    except Exception as error:
+        said = error if isinstance(error, ValueError | OSError) else f"{type(error).__name__}: {error}"
+        raise ValueError(f"{path} can't be read as a {path.suffix} file: {said}") from None
+
+
+def check_size(what: str, size: int, stored: int) -> None:
+    """Refuses what would be far larger in memory than the `stored` bytes of its file: compressed zeros, or a lie."""
+    if size > max(2**26, 100 * stored):
+        raise ValueError(f"{what} would take {size} bytes, of a file of {stored}")
+
+
+@contextmanager
+def archive(path: Path) -> Iterator[zipfile.ZipFile]:
+    """An archive whose members have credible sizes."""
+    if not zipfile.is_zipfile(path):
+        raise ValueError("it is not a zip archive")
+    with zipfile.ZipFile(path) as members:
+        check_size("what is in it", sum(member.file_size for member in members.infolist()), path.stat().st_size)
+        yield members
+
+
+def _write_npz(file: BinaryIO, arrays: Mapping[str, np.ndarray], note: str) -> None:
     """As `np.savez`, for which some names would be arguments."""
     with zipfile.ZipFile(file, "w") as archive:
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, array, allow_pickle=False)
+        archive.comment = note.encode()
 
 
-def _read_npz(data: bytes) -> dict[str, np.ndarray]:
-    if not zipfile.is_zipfile(io.BytesIO(data)):
-        raise ValueError("it is not an archive of arrays by name")
-    with np.load(io.BytesIO(data), allow_pickle=False) as file:
-        return {name: file[name] for name in file.files}
+def _read_npz(path: Path) -> dict[str, np.ndarray]:
+    arrays = {}
+    with archive(path) as members:
+        for name in members.namelist():
+            with members.open(name) as content:
+                arrays[name.removesuffix(".npy")] = _read_npy(content)
+    return arrays
+
+
+def _read_npy(content: IO[bytes]) -> np.ndarray:
+    """As `np.load`, which makes room for as much as the header says before it looks whether it is there."""
+    readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+    version = np.lib.format.read_magic(content)
+    if version not in readers:
+        raise ValueError(f"its arrays are of the unknown version {version}")
+    shape, transposed, dtype = readers[version](content)
+    if dtype.hasobject:
+        raise ValueError("it holds Python objects, which are never loaded")
+    data = content.read()
+    if math.prod(shape) * dtype.itemsize != len(data):
+        raise ValueError(f"an array of shape {shape} has {len(data)} bytes")
+    return np.frombuffer(data, dtype).reshape(shape, order="F" if transposed else "C")
 
 
 # What safetensors calls the dtypes that variables have.
@@ -99,22 +155,52 @@ _DTYPES = {
 }
 
 
-def _read_safetensors(data: bytes) -> dict[str, np.ndarray]:
-    """By name in alphabetical order; the library's own is another one every time, and it knows no bfloat16."""
-    library = _safetensors()
+@dataclass(frozen=True)
+class Tensor:
+    """Where an array is in a .safetensors file."""
+
+    path: Path
+    dtype: str
+    shape: tuple[int, ...]
+    start: int
+    size: int
+
+    def read(self) -> np.ndarray:
+        """The array; its file is one that `header` has checked."""
+        if self.dtype not in _DTYPES:
+            raise ValueError(f"the dtype {self.dtype} is not one that variables have")
+        if self.dtype == "BF16":
+            know_bfloat16()
+        with self.path.open("rb") as file:
+            file.seek(self.start)
+            data = file.read(self.size)
+        return np.frombuffer(data, np.dtype(_DTYPES[self.dtype]).newbyteorder("<")).reshape(self.shape)
+
+
+def header(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
+    """The tensors of a .safetensors file, as they follow each other in it, and the metadata."""
+    library = safetensors()
     try:
-        entries = dict(library.deserialize(data))
+        with library.safe_open(path, "numpy"):
+            pass  # it has checked that the header is sound and the file as long as it says
     except library.SafetensorError as error:
         raise ValueError(error) from None
-    arrays = {}
-    for name, entry in sorted(entries.items()):
-        if entry["dtype"] not in _DTYPES:
-            raise ValueError(f"the dtype {entry['dtype']} of {name!r} is not one that variables have")
-        if entry["dtype"] == "BF16":
-            know_bfloat16()
-        array = np.frombuffer(entry["data"], np.dtype(_DTYPES[entry["dtype"]]).newbyteorder("<"))
-        arrays[name] = array.reshape(entry["shape"])
-    return arrays
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entries: dict[str, Any] = json.loads(file.read(length))
+    metadata = entries.pop("__metadata__", None) or {}
+    tensors = {
+        name: Tensor(path, entry["dtype"], tuple(entry["shape"]), 8 + length + begin, end - begin)
+        for name, entry in entries.items()
+        for begin, end in [entry["data_offsets"]]
+    }
+    return dict(sorted(tensors.items(), key=lambda item: item[1].start)), metadata
+
+
+def _read_safetensors(path: Path) -> dict[str, np.ndarray]:
+    """By name in alphabetical order."""
+    tensors, _ = header(path)
+    return {name: tensors[name].read() for name in sorted(tensors)}
 
 
 def know_bfloat16() -> None:
@@ -125,7 +211,8 @@ def know_bfloat16() -> None:
         raise ImportError("arrays of bfloat16 need ml_dtypes: pip install ml-dtypes") from None
 
 
-def _safetensors() -> ModuleType:
+def safetensors() -> ModuleType:
+    """The library of that name."""
     try:
         import safetensors
         import safetensors.numpy

@@ -17,6 +17,7 @@ torch takes arrays with channels first.
 library that the package knows.
 """
 
+from backstride.convert._files import load, save
 from backstride.convert._jax import (
     EQUINOX,
     GENERAL,
@@ -39,6 +40,7 @@ from backstride.convert._jax import (
 )
 from backstride.convert._keras import KERAS, from_keras, to_keras
 from backstride.convert._layer import ConvTranspose
+from backstride.convert._named_layer import NamedLayer
 from backstride.convert._onnx import ONNX, from_onnx, to_onnx
 from backstride.convert._port import Framework, Port, Usual
 from backstride.convert._tensorflow import (
@@ -85,6 +87,7 @@ __all__ = [
     "ConvTranspose",
     "Framework",
     "Layout",
+    "NamedLayer",
     "Port",
     "Usual",
     "from_candle",
@@ -102,6 +105,8 @@ __all__ = [
     "from_tf_nn",
     "from_tflite",
     "from_torch",
+    "load",
+    "save",
     "to_candle",
     "to_conv_general_dilated",
     "to_equinox",
