@@ -34,6 +34,7 @@ template <class T> class PackedPoints {
         struct Point {
             Index offset, columns;           // of its panels
             std::vector<Index> first_column; // of each stream; -1 where a stream has no product at this point
+            std::vector<Index> planes;       // of the source that are summed over, if any stream has a product
         };
         std::vector<Point> points;
     };

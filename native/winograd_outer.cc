@@ -48,7 +48,7 @@ template <class T> class Outer {
                                     ceil_div(kEnoughTasks, alone_ ? 1 : blocks()));
         for (Index stream = 0; stream < streams_; ++stream)
             for (Index point = 0; point < points_; ++point)
-                live_.push_back(lines_.live(stream, point));
+                live_.push_back(lines_.live({stream, 0}, point));
         const bool four = std::max(lines_.height.form().points, lines_.width.form().points) == 4;
         step_ = chain(rows_, columns_, sizeof(T)) / (four ? 4 : 8);
         sums_ = static_cast<T *>(filter.data);
@@ -180,8 +180,8 @@ template <class T> class Outer {
                        w * rows.stride[3];
             };
             for (Index i = 0; i < points_; ++i) {
-                const Index h = height.source_cell(0, at.height, i / w_points),
-                            w = width.source_cell(0, at.width, i % w_points);
+                const Index h = height.source_cell(0, 0, at.height, i / w_points),
+                            w = width.source_cell(0, 0, at.width, i % w_points);
                 cells[i] = lines_.source_has(h, w) ? cell(input_.rows(), h, w) : nullptr;
             }
             for (Index block = 0; block < column_blocks_; ++block) {
@@ -266,8 +266,8 @@ template <class T> class Outer {
             in[point] = sums + point * block.size();
         const Index w_taps = lines_.width.form().taps, taps = lines_.height.form().taps * w_taps;
         for (Index tap = 0; tap < taps; ++tap) {
-            const Index h = lines_.height.filter_cell(stream / lines_.width.streams(), tap / w_taps);
-            const Index w = lines_.width.filter_cell(stream % lines_.width.streams(), tap % w_taps);
+            const Index h = lines_.height.filter_cell(stream / lines_.width.streams(), 0, tap / w_taps);
+            const Index w = lines_.width.filter_cell(stream % lines_.width.streams(), 0, tap % w_taps);
             place[tap] = h < 0 || w < 0 ? nullptr : to + h * stride_[0] + w * stride_[1];
             out[tap] = first && place[tap] ? place[tap] : scratch + tap * kColumns;
         }
