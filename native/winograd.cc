@@ -13,8 +13,9 @@ namespace {
 
 // Tiles and columns of one product: its factors, and the sums at all points, should stay in a second-level cache.
 constexpr Index kFewestTiles = 14, kTiles = 56, kMostTiles = 112, kColumns = 64;
-// The points that a thread makes for itself, which are to stay there too, or that all make for all.
-constexpr Index kOwnBytes = 512 << 10, kSharedBytes = 8 << 20;
+// The points that a thread makes for itself, which are to stay there too, or that all make for all: more for a filter
+// that is so large that each round reads it from memory.
+constexpr Index kOwnBytes = 512 << 10, kSharedBytes = 8 << 20, kMostSharedBytes = 16 << 20;
 constexpr Index kEnoughTasks = 16;
 // Streams may be cut into so many chunks, each of which has points of its own.
 constexpr Index kMostChunks = 8;
@@ -62,9 +63,8 @@ std::optional<Scheme::Along> along_axis(Operand wrt, const Axis &axis, int point
 std::optional<Scheme> make_scheme(const Plan &plan, int points) {
     const Element sum = sum_of(plan.element);
     const Axis &depth = plan.geometry.axes[0];
-    if ((plan.wrt == Operand::filter && plan.geometry.groups > 1) || plan.channelwise ||
-        (sum != Element::float32 && sum != Element::float64) || depth.kernel != 1 || depth.stride != 1 ||
-        depth.pad != 0 || depth.input != depth.output)
+    if (plan.channelwise || (sum != Element::float32 && sum != Element::float64) || depth.kernel != 1 ||
+        depth.stride != 1 || depth.pad != 0 || depth.input != depth.output)
         return {};
     Scheme scheme{};
     for (int i : {0, 1}) {
@@ -76,7 +76,7 @@ std::optional<Scheme> make_scheme(const Plan &plan, int points) {
         if (points == 6 && axis.kernel > 1 && axis.kernel < 2 * axis.stride)
             return {};
         const auto along = along_axis(plan.wrt, axis, points);
-        if (!along || (plan.wrt == Operand::filter && Line(Operand::output, axis, *along).chunks() > 1))
+        if (!along)
             return {};
         scheme.axes[i] = *along;
     }
@@ -434,7 +434,8 @@ template <class T> class Winograd {
 
         const Index own = std::min({std::clamp(kOwnBytes / tile, kFewestTiles, kMostTiles),
                                     ceil_div(tiles_, kEnoughTasks), most(share, tile + copied), most(share, sums)});
-        const Index all = std::min(std::max(kSharedBytes / tile, kTiles), most(quarter, tile + copied));
+        const Index shared = std::clamp(filter_.bytes() / 4, kSharedBytes, kMostSharedBytes);
+        const Index all = std::min(std::max(shared / tile, kTiles), most(quarter, tile + copied));
         const auto rounds = [&](Index count) { return ceil_div(tiles_, count); };
         const auto bytes = [](Index count, Index size) {
             return static_cast<double>(count) * static_cast<double>(size);
