@@ -101,7 +101,8 @@ Work work_of(const Plan &plan, const Scheme &scheme) {
             points * real(channels.columns) * (lines.transposed ? streams : 1),
             live * groups * matrix,
             real(division.together * channels.columns) / real(division.cuts),
-            real(division.cuts * division.streams) / real(division.together)};
+            real(division.cuts * division.streams) / real(division.together),
+            real(lines.planes() * lines.points())};
 }
 
 namespace {
@@ -112,8 +113,8 @@ template <class T> class Packer {
 
   public:
     Packer(const Plan &plan, const Scheme &scheme, const View &filter)
-        : plan_(plan), filter_(filter), lines_(plan, scheme), channels_(plan),
-          points_(lines_.points()), taps_(Index{lines_.height.form().taps} * lines_.width.form().taps),
+        : plan_(plan), filter_(filter), lines_(plan, scheme), channels_(plan), points_(lines_.points()),
+          taps_(Index{lines_.height.form().taps} * lines_.width.form().taps),
           width_(choose_kernel(plan.isa, sum_of(plan.element), kColumns).columns),
           transform_(combine_functions<T>(plan.isa).filter[scheme.axes[0].index][scheme.axes[1].index]) {}
 
@@ -275,9 +276,8 @@ template <class T> class Winograd {
     Winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
              const View &target)
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue),
-          lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()),
-          planes_(lines_.planes()), tiles_(lines_.all_tiles()),
-          row_(source.shape[4] + kRowPadding), readable_(in_place<T>(source, plan.element)),
+          lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()), planes_(lines_.planes()),
+          tiles_(lines_.all_tiles()), row_(source.shape[4] + kRowPadding), readable_(in_place<T>(source, plan.element)),
           direct_(in_place<T>(target, plan.element)),
           streaming_(direct_ && epilogue.empty() && streamed<T>(target, plan.element, common_channels())),
           zeros_(static_cast<std::size_t>(std::max(source.shape[4], kColumns))),

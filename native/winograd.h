@@ -20,6 +20,7 @@ struct Work {
     double products; // also beyond the edges, but not where points vanish
     double source, target, filter;
     double columns, parts; // of one product, and of them for each tile
+    double places;         // of a tile's points of all planes, which are far apart in memory
 };
 Work work_of(const Plan &plan, const Scheme &scheme);
 

@@ -33,25 +33,29 @@ template <class T> class Outer {
           streams_(lines_.streams()), chunks_(lines_.chunks()), tiles_(lines_.all_tiles()),
           groups_(plan.geometry.groups), rows_(filter.shape[3]), columns_(filter.shape[4] / groups_),
           row_blocks_(ceil_div(rows_, kRows)), column_blocks_(ceil_div(columns_, kColumns)),
-          elements_(filter.shape[1] * filter.shape[2] * rows_ * filter.shape[4]), direct_(in_place<T>(filter, plan.element)),
-          functions_(combine_functions<T>(plan.isa)), height_(plan.scheme->axes[0].index),
-          width_(plan.scheme->axes[1].index) {
+          elements_(filter.shape[1] * filter.shape[2] * rows_ * filter.shape[4]),
+          direct_(in_place<T>(filter, plan.element)), functions_(combine_functions<T>(plan.isa)),
+          height_(plan.scheme->axes[0].index), width_(plan.scheme->axes[1].index) {
         const Index tile = points_ * groups_ * (chunks_ * columns_ + streams_ * rows_) * Index{sizeof(T)};
         const Index sums = point_sums() * points_ * Index{sizeof(T)};
         alone_ = sums <= kOwnSums;
-        // Rounds decide how sums are grouped, so they follow from sizes and the workspace, not from threads.
-        const Index room = plan.workspace.bytes / 4 * 3;
+        // Rounds and shares decide how sums are grouped, so they follow from sizes and the workspace, not from threads:
+        // three quarters are for points, a part of the rest for the sums of shares.
+        const Index room = Memory::within(plan.workspace.bytes / 4 * 3);
+        const Index room_of_shares = plan.workspace.bytes / 16 * 3 / (elements_ * Index{sizeof(T)});
         const Index round = alone_ ? std::clamp(kOwnBytes / tile, kFewestOwnTiles, kMostOwnTiles)
                                    : std::max(kRoundBytes / tile, std::min(kMostRoundBytes / tile, kEnoughTiles) + 1);
         rounds_ = ceil_div(tiles_, std::clamp<Index>((room - (alone_ ? sums : 0)) / tile, 1, round));
-        const Index taken = ceil_div(tiles_, rounds_) * tile;
-        most_threads_ = alone_ ? plan.workspace.threads(taken + sums)
-                               : plan.workspace.threads(points_ * kRows * kColumns * Index{sizeof(T)}, taken);
         // The more sums a share has, the more tiles are to be worth them.
         const Index fewest =
             alone_ ? std::clamp(sums / kSumsPerTile, kFewestOwnTiles, kMostOwnTiles) : kFewestTilesPerShare;
-        shares_ = std::clamp<Index>((alone_ ? tiles_ : ceil_div(tiles_, rounds_)) / fewest, 1,
-                                    ceil_div(kEnoughTasks, alone_ ? 1 : blocks()));
+        shares_ =
+            std::clamp<Index>((alone_ ? tiles_ : ceil_div(tiles_, rounds_)) / fewest, 1,
+                              std::clamp<Index>(room_of_shares, 1, ceil_div(kEnoughTasks, alone_ ? 1 : blocks())));
+        const Index points = ceil_div(tiles_, rounds_) * tile;
+        const Index added = shares_ > 1 ? shares_ * elements_ * Index{sizeof(T)} : 0;
+        most_threads_ = alone_ ? plan.workspace.threads(points + sums, added)
+                               : plan.workspace.threads(points_ * kRows * kColumns * Index{sizeof(T)}, points + added);
         for (Index stream = 0; stream < streams_; ++stream)
             for (Index chunk = 0; chunk < chunks_; ++chunk)
                 for (Index point = 0; point < points_; ++point)
@@ -73,10 +77,11 @@ template <class T> class Outer {
             parallel_for(shares_, [&](Index share) { compute(share); }, poll, most_threads_);
         else {
             const Index most = ceil_div(tiles_, rounds_);
-            const Buffer<T> source(most * source_points()), target(most * target_points());
+            const Buffer<T> points(most * (source_points() + target_points()));
             for (Index n = 0; n < rounds_ && finite_; ++n) {
                 const Index first = n * tiles_ / rounds_;
-                const Round round{first, (n + 1) * tiles_ / rounds_ - first, source.get(), target.get()};
+                const Round round{first, (n + 1) * tiles_ / rounds_ - first, points.get(),
+                                  points.get() + most * source_points()};
                 parallel_for(
                     ceil_div(round.count, kTransformed),
                     [&](Index task) {
@@ -153,7 +158,7 @@ template <class T> class Outer {
     void compute(Index share) {
         const Index begin = share * tiles_ / shares_, end = (share + 1) * tiles_ / shares_;
         const Index rounds = ceil_div(end - begin, ceil_div(tiles_, rounds_)), most = ceil_div(end - begin, rounds);
-        const Buffer<T> source(most * source_points()), target(most * target_points());
+        const Buffer<T> points(most * (source_points() + target_points()));
         const Buffer<T> sums(points_ * point_sums());
         std::fill_n(sums.get(), points_ * point_sums(), T{});
         const auto each_block = [&](auto body) {
@@ -168,7 +173,8 @@ template <class T> class Outer {
             if (interrupted())
                 return;
             const Index first = begin + n * (end - begin) / rounds;
-            const Round round{first, begin + (n + 1) * (end - begin) / rounds - first, source.get(), target.get()};
+            const Round round{first, begin + (n + 1) * (end - begin) / rounds - first, points.get(),
+                              points.get() + most * source_points()};
             transform(round, {0, round.count});
             each_block([&](const Block &block, T *at) { multiply(round, {0, round.count}, block, at); });
         }
