@@ -45,6 +45,9 @@ constexpr double kLanes = 0.7;
 // In the input gradient taps, and in Winograd's algorithm planes, are one long depth, and a multiply-add takes less;
 // points of planes that are not used at once, and the filter's points, take more.
 constexpr double kStretch = 0.8, kPlanes = 2, kGradientPoints = 3;
+// Points of chunks in two dimensions, which go to so many places at least, take so many times as long if they are not
+// used at once: 16 points of four to nine planes took 1 to 1.9 ns more each, of three planes in one dimension no more.
+constexpr double kManyPlaces = 36, kFarPlaces = 6;
 // So many elements of points a nanosecond are read again by every part of the filter, while there is enough to
 // multiply.
 constexpr double kReread = 10;
@@ -242,7 +245,8 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
             break;
         const Work work = work_of(plan, *plan.scheme);
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
-        const double source = machine.source / (gradient && work.filter > kCached ? kPlanes : 1),
+        const double planes = gradient ? kPlanes : work.places >= kManyPlaces ? kFarPlaces : 1;
+        const double source = machine.source / (work.filter > kCached ? planes : 1),
                      far = gradient ? kFarGradientPoints : kFarPoints,
                      slower = (gradient ? kGradientPoints : 1) * (work.filter > kCachedPoints ? far : 1);
         return size * (multiply(machine, work.products * filled * stretch, depth, work.filter) + work.source / source +

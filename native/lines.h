@@ -8,24 +8,25 @@
 
 namespace backstride {
 
-/// One axis of a layer, cut into streams and tiles.
+/// One axis of a layer, cut into streams, chunks and tiles.
 ///
 /// With s the stride and p the pad, tap t of stream j < min(s, kernel) is filter cell j + t * s. The result's cell
 /// s * q + j - p is stream j at position q, and reads source cells q, q - 1, q - 2 ... by its taps. In the input
 /// gradient the source has the streams, and its cells s * (q + t) + j - p are read by the taps of stream j at
 /// position q of the result.
+///
+/// Streams of more taps than the form has are a sum of chunks of as many, but for the last. Each reads source cells of
+/// its own: it has its window on the taps, in which the last has zeros on both sides, if it has less by two.
 class Line {
   public:
     Line(Operand wrt, const Axis &axis, Scheme::Along along)
-        : axis_(axis), along_(along), transposed_(wrt == Operand::output),
-          full_(std::clamp<Index>(axis.kernel - (form().taps - 1) * axis.stride, 0, streams())) {
+        : axis_(axis), along_(along), transposed_(wrt == Operand::output), taps_(ceil_div(axis.kernel, axis.stride)),
+          chunks_(ceil_div(taps_, form().taps)), full_(axis.kernel - (taps_ - 1) * axis.stride) {
         positions_ = {0, axis.input};
         if (transposed_) {
             // Later streams have earlier positions, but for a shift of those that are not full.
             positions_ = {axis.output, 0};
-            for (const Index j : {Index{0}, full_ - 1, full_, streams() - 1}) {
-                if (j < 0 || j >= streams())
-                    continue;
+            for (const Index j : {Index{0}, full_ - 1, std::min(full_, streams() - 1), streams() - 1}) {
                 const Index shift = shifted(j);
                 positions_.first = std::min(positions_.first, ceil_div(axis.pad - j, axis.stride) + shift);
                 positions_.last =
@@ -36,6 +37,7 @@ class Line {
 
     const Form &form() const { return along_.form(); }
     Index streams() const { return std::min(axis_.stride, axis_.kernel); }
+    Index chunks() const { return chunks_; }
     Index tiles() const { return ceil_div(positions_.count(), form().cells()); }
     Index positions() const { return positions_.count(); }
     Index source_length() const { return transposed_ ? axis_.input : axis_.output; }
@@ -43,24 +45,40 @@ class Line {
     /// From a cell of a stream to the next.
     Index target_step() const { return transposed_ ? axis_.stride : 1; }
 
-    /// Whether a stream has products at this point: all but those whose first or last tap is zero have at every one.
-    bool live(Index stream, Index point) const {
-        return stream < full_ || point != (along_.late ? form().points - 1 : 0);
+    /// Whether a chunk of a stream has products at this point: without its first tap it has none at 0, the first point,
+    /// without its last none at infinity, the last.
+    bool live(Index stream, Index chunk, Index point) const {
+        const auto has = [&](Index n) { return filter_cell(stream, chunk, n) >= 0; };
+        const Index last = form().taps - 1;
+        if (point == 0)
+            return has(0);
+        if (point == form().points - 1)
+            return has(last);
+        Index n = 0;
+        while (n < last && !has(n))
+            ++n;
+        return has(n);
     }
-    /// How many streams have.
-    Index live(Index point) const { return live(full_, point) ? streams() : full_; }
-
-    /// The filter cell of a stream's n-th tap, in the order of the source's cells; -1 is a zero.
-    Index filter_cell(Index stream, Index n) const {
-        const Index tap = transposed_ ? form().taps - 1 - n - shifted(stream) : n;
-        const Index cell = stream + tap * axis_.stride;
-        return tap >= 0 && cell < axis_.kernel ? cell : -1;
+    /// How many chunks of all streams have.
+    Index live(Index point) const {
+        Index count = 0;
+        for (Index chunk = 0; chunk < chunks_; ++chunk)
+            count += live(0, chunk, point) * full_ + live(streams() - 1, chunk, point) * (streams() - full_);
+        return count;
     }
 
-    /// The n-th source cell of a tile; it may not exist.
-    Index source_cell(Index stream, Index tile, Index n) const {
+    /// The filter cell of the n-th tap in a chunk of a stream, in the order of the source's cells; -1 is a zero.
+    Index filter_cell(Index stream, Index chunk, Index n) const {
+        const Index tap = window(chunk) + (transposed_ ? form().taps - 1 - n : n);
+        const Index cell = stream + (tap - shifted(stream)) * axis_.stride;
+        return tap >= chunk * form().taps && tap >= shifted(stream) && cell < axis_.kernel ? cell : -1;
+    }
+
+    /// The n-th source cell that a chunk reads for a tile; it may not exist.
+    Index source_cell(Index stream, Index chunk, Index tile, Index n) const {
         const Index position = positions_.first + tile * form().cells() + n;
-        return transposed_ ? position - form().taps + 1 : position * axis_.stride + stream - axis_.pad;
+        return transposed_ ? position - form().taps + 1 - window(chunk)
+                           : (position + window(chunk)) * axis_.stride + stream - axis_.pad;
     }
 
     /// The n-th cell of a tile of the result; it may not exist.
@@ -72,8 +90,9 @@ class Line {
     /// The source cells that tiles read, and the cells of the result that they have, as far as they exist. The latter
     /// are all streams of some positions: those that are shifted, if any are, and after them the others.
     Range source_cells(Range tiles) const {
-        const Index last = source_cell(transposed_ ? 0 : streams() - 1, tiles.last - 1, form().points - 1);
-        return existing({source_cell(0, tiles.first, 0), last + 1}, source_length());
+        const Index first_chunk = transposed_ ? chunks_ - 1 : 0, last_chunk = transposed_ ? 0 : chunks_ - 1;
+        const Index last = source_cell(transposed_ ? 0 : streams() - 1, last_chunk, tiles.last - 1, form().points - 1);
+        return existing({source_cell(0, first_chunk, tiles.first, 0), last + 1}, source_length());
     }
     Range target_cells(Range tiles) const {
         const Index stream = transposed_ && along_.late && full_ < streams() ? full_ : 0;
@@ -82,11 +101,17 @@ class Line {
 
     /// How many cells of the source one tile reads at most, and how many of the result it makes.
     Index most_source_cells() const {
-        return transposed_ ? form().points : (form().points - 1) * axis_.stride + streams();
+        const Index cells = form().points + window(chunks_ - 1);
+        return transposed_ ? cells : (cells - 1) * axis_.stride + streams();
     }
     Index most_target_cells() const { return transposed_ ? (form().cells() + 1) * axis_.stride : form().cells(); }
 
   private:
+    /// The first tap of a chunk's window.
+    Index window(Index chunk) const {
+        const Index missing = chunk == chunks_ - 1 ? chunks_ * form().taps - taps_ : 0;
+        return chunk * form().taps - missing / 2;
+    }
     Index shifted(Index stream) const { return along_.late && stream >= full_; }
     static Range existing(Range cells, Index length) {
         return {std::clamp<Index>(cells.first, 0, length), std::clamp<Index>(cells.last, 0, length)};
@@ -95,14 +120,15 @@ class Line {
     Axis axis_;
     Scheme::Along along_;
     bool transposed_;
-    Index full_; // streams with as many taps as the form, which are the first
+    Index taps_, chunks_; // of the longest streams
+    Index full_;          // streams with as many taps, which are the first
     Range positions_;
 };
 
-/// Both axes of a layer, whose streams, points and tiles are counted along the width first.
+/// Both axes of a layer, whose streams, chunks, points and tiles are counted along the width first.
 struct Lines {
     Lines(const Plan &plan, const Scheme &scheme)
-        : batch(plan.geometry.batch), depth(plan.geometry.axes[0].input),
+        : transposed(plan.wrt != Operand::input), batch(plan.geometry.batch), depth(plan.geometry.axes[0].input),
           height(of(plan.wrt), plan.geometry.axes[1], scheme.axes[0]),
           width(of(plan.wrt), plan.geometry.axes[2], scheme.axes[1]) {}
 
@@ -110,6 +136,7 @@ struct Lines {
     static Operand of(Operand wrt) { return wrt == Operand::input ? wrt : Operand::output; }
 
     Index streams() const { return height.streams() * width.streams(); }
+    Index chunks() const { return height.chunks() * width.chunks(); }
     Index points() const { return Index{height.form().points} * width.form().points; }
     /// Of one plane, and of all planes of all images.
     Index tiles() const { return height.tiles() * width.tiles(); }
@@ -132,16 +159,27 @@ struct Lines {
         return h >= 0 && h < height.target_length() && w >= 0 && w < width.target_length();
     }
 
-    /// Whether a stream has a product at this point.
-    bool live(Index stream, Index point) const {
-        return height.live(stream / width.streams(), point / width.form().points) &&
-               width.live(stream % width.streams(), point % width.form().points);
+    /// Taps that read source cells of their own: a chunk of a stream.
+    struct Piece {
+        Index stream, chunk;
+    };
+    /// The pieces that the source is made points for: chunks serve all streams of the result, those of the source have
+    /// their own.
+    Index planes() const { return transposed ? chunks() : streams() * chunks(); }
+    Piece piece(Index plane) const { return {plane / chunks(), plane % chunks()}; }
+    Index plane(const Piece &piece) const { return transposed ? piece.chunk : piece.stream * chunks() + piece.chunk; }
+
+    /// Whether a piece has a product at this point.
+    bool live(const Piece &piece, Index point) const {
+        return height.live(piece.stream / width.streams(), piece.chunk / width.chunks(), point / width.form().points) &&
+               width.live(piece.stream % width.streams(), piece.chunk % width.chunks(), point % width.form().points);
     }
-    /// How many streams have.
+    /// How many have.
     Index live(Index point) const {
         return height.live(point / width.form().points) * width.live(point % width.form().points);
     }
 
+    bool transposed;
     Index batch, depth;
     Line height, width;
 };

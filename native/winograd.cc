@@ -13,9 +13,12 @@ namespace {
 
 // Tiles and columns of one product: its factors, and the sums at all points, should stay in a second-level cache.
 constexpr Index kFewestTiles = 14, kTiles = 56, kMostTiles = 112, kColumns = 64;
-// The points that a thread makes for itself, which are to stay there too, or that all make for all.
-constexpr Index kOwnBytes = 512 << 10, kSharedBytes = 8 << 20;
+// The points that a thread makes for itself, which are to stay there too, or that all make for all: more for a filter
+// that is so large that each round reads it from memory.
+constexpr Index kOwnBytes = 512 << 10, kSharedBytes = 8 << 20, kMostSharedBytes = 16 << 20;
 constexpr Index kEnoughTasks = 16;
+// Streams may be cut into so many chunks, each of which has points of its own.
+constexpr Index kMostChunks = 8;
 // Cells that are listed at a time, to be computed anew.
 constexpr std::size_t kMostListed = 512;
 // So that neighbours in one direction do not fall into one set of the first-level cache.
@@ -31,13 +34,28 @@ struct Division {
     Index streams, together, cuts;
 };
 
-/// The form of an axis. Six points have none for two taps: F(5, 2) by F(5, 2) has 4 times the error of plain sums, and
-/// F(4, 3) without the point that vanishes takes 1.25 products rather than 1.2.
-int form_of(int points, Index taps) {
-    for (int i = 0; i < kFormCount; ++i)
-        if (taps == 1 ? kForms[i].taps == 1 : kForms[i].points == points && kForms[i].taps >= taps)
-            return i;
-    return -1;
+/// How an axis is computed in so many points with the fewest products, if it has more than one tap.
+std::optional<Scheme::Along> along_axis(Operand wrt, const Axis &axis, int points) {
+    const Index taps = ceil_div(axis.kernel, axis.stride);
+    if (taps == 1)
+        return Scheme::Along{0, false};
+    std::optional<Scheme::Along> best;
+    double fewest = 0;
+    for (int index = kFormCount - 1; index > 0; --index)
+        for (const bool late : {false, true}) {
+            const Line line(Lines::of(wrt), axis, {index, late});
+            if (kForms[index].points != points || line.chunks() > kMostChunks || (late && wrt == Operand::input))
+                continue;
+            double products = 0;
+            for (Index point = 0; point < points; ++point)
+                products += static_cast<double>(line.live(point));
+            products *= static_cast<double>(line.positions()) / line.form().cells();
+            if (!best || products < fewest) {
+                best = {index, late};
+                fewest = products;
+            }
+        }
+    return best;
 }
 
 } // namespace
@@ -45,25 +63,22 @@ int form_of(int points, Index taps) {
 std::optional<Scheme> make_scheme(const Plan &plan, int points) {
     const Element sum = sum_of(plan.element);
     const Axis &depth = plan.geometry.axes[0];
-    if ((plan.wrt == Operand::filter && plan.geometry.groups > 1) || plan.channelwise ||
-        (sum != Element::float32 && sum != Element::float64) || depth.kernel != 1 || depth.stride != 1 ||
-        depth.pad != 0 || depth.input != depth.output)
+    if (plan.channelwise || (sum != Element::float32 && sum != Element::float64) || depth.kernel != 1 ||
+        depth.stride != 1 || depth.pad != 0 || depth.input != depth.output)
         return {};
     Scheme scheme{};
     for (int i : {0, 1}) {
         const Axis &axis = plan.geometry.axes[i + 1];
-        const int form = form_of(points, ceil_div(axis.kernel, axis.stride));
         // Streams of no tap would have to be filled.
-        if (form < 0 || (axis.kernel > 1 && axis.dilation > 1) ||
-            (plan.wrt != Operand::input && axis.kernel < axis.stride))
+        if ((axis.kernel > 1 && axis.dilation > 1) || (plan.wrt != Operand::input && axis.kernel < axis.stride))
             return {};
         // Six points have 4.6 times the error of the short sums of streams of one tap.
         if (points == 6 && axis.kernel > 1 && axis.kernel < 2 * axis.stride)
             return {};
-        scheme.axes[i] = {form, true};
-        if (plan.wrt != Operand::input)
-            scheme.axes[i].late = Line(Operand::output, axis, {form, true}).positions() <
-                                  Line(Operand::output, axis, {form, false}).positions();
+        const auto along = along_axis(plan.wrt, axis, points);
+        if (!along)
+            return {};
+        scheme.axes[i] = *along;
     }
     if (scheme.axes[0].index == 0 && scheme.axes[1].index == 0)
         return {};
@@ -76,18 +91,18 @@ Work work_of(const Plan &plan, const Scheme &scheme) {
     double live = 0;
     for (Index point = 0; point < lines.points(); ++point)
         live += static_cast<double>(lines.live(point));
-    const bool transposed = plan.wrt != Operand::input;
     const auto real = [](Index value) { return static_cast<double>(value); };
     const double tiles = real(lines.all_tiles());
     const double groups = real(plan.geometry.groups), matrix = real(channels.depth) * real(channels.columns);
     const double points = tiles * groups * real(lines.points()), streams = real(lines.streams());
     const Division division(plan, lines, channels);
     return {tiles * live * groups * matrix,
-            points * real(channels.depth) * (transposed ? 1 : streams),
-            points * real(channels.columns) * (transposed ? streams : 1),
+            points * real(channels.depth) * real(lines.planes()),
+            points * real(channels.columns) * (lines.transposed ? streams : 1),
             live * groups * matrix,
             real(division.together * channels.columns) / real(division.cuts),
-            real(division.cuts * division.streams) / real(division.together)};
+            real(division.cuts * division.streams) / real(division.together),
+            real(lines.planes() * lines.points())};
 }
 
 namespace {
@@ -98,8 +113,8 @@ template <class T> class Packer {
 
   public:
     Packer(const Plan &plan, const Scheme &scheme, const View &filter)
-        : plan_(plan), filter_(filter), lines_(plan, scheme), channels_(plan), transposed_(plan.wrt == Operand::output),
-          points_(lines_.points()), taps_(Index{lines_.height.form().taps} * lines_.width.form().taps),
+        : plan_(plan), filter_(filter), lines_(plan, scheme), channels_(plan), points_(lines_.points()),
+          taps_(Index{lines_.height.form().taps} * lines_.width.form().taps),
           width_(choose_kernel(plan.isa, sum_of(plan.element), kColumns).columns),
           transform_(combine_functions<T>(plan.isa).filter[scheme.axes[0].index][scheme.axes[1].index]) {}
 
@@ -112,14 +127,21 @@ template <class T> class Packer {
                 const Index first = i * channels_.columns / cuts, last = (i + 1) * channels_.columns / cuts;
                 Part part{stream, std::min(streams, all - stream), first, last - first, 0, {}};
                 for (Index index = 0; index < points_; ++index) {
-                    typename Part::Point point{size, 0, {}};
+                    typename Part::Point point{size, 0, {}, {}};
                     for (Index n = 0; n < part.streams; ++n) {
-                        const bool live = !transposed_ || lines_.live(stream + n, index);
+                        bool live = false;
+                        for (Index plane = 0; plane < lines_.planes(); ++plane)
+                            if (lines_.live(lines_.transposed ? Lines::Piece{stream + n, plane} : lines_.piece(plane),
+                                            index)) {
+                                live = true;
+                                if (std::ranges::find(point.planes, plane) == point.planes.end())
+                                    point.planes.push_back(plane);
+                            }
                         point.first_column.push_back(live ? point.columns : -1);
                         point.columns += live ? part.channels : 0;
                     }
                     part.most_columns = std::max(part.most_columns, point.columns);
-                    size += point.columns * depth(index);
+                    size += point.columns * channels_.depth * static_cast<Index>(point.planes.size());
                     part.points.push_back(std::move(point));
                 }
                 parts.push_back(std::move(part));
@@ -131,23 +153,22 @@ template <class T> class Packer {
     bool pack(const std::vector<Part> &parts, Index size, T *to, Poll poll) const {
         const Index out_channels = filter_.shape[3], in_channels = filter_.shape[4] / plan_.geometry.groups;
         const Index rows = ceil_div(out_channels, kRows), columns = ceil_div(in_channels, kChannels);
+        const Index pieces = lines_.streams() * lines_.chunks();
         std::atomic<bool> finite = true;
         parallel_for(
-            plan_.geometry.groups * lines_.streams() * rows * columns,
+            plan_.geometry.groups * pieces * rows * columns,
             [&](Index task) {
                 const Index row = task / columns % rows * kRows, column = task % columns * kChannels;
-                const Block block{task / columns / rows / lines_.streams(),
-                                  task / columns / rows % lines_.streams(),
+                const Block block{task / columns / rows / pieces,
+                                  lines_.piece(task / columns / rows % pieces),
                                   {row, std::min(row + kRows, out_channels)},
                                   {column, std::min(column + kChannels, in_channels)}};
                 std::vector<T> values(static_cast<std::size_t>(points_ * kRows * kChannels));
                 if (!transform(block, values.data()))
                     finite = false;
                 for (Index point = 0; point < points_; ++point)
-                    if (lines_.live(block.stream, point))
-                        for (const Part &part : parts)
-                            place(block, part, point, values.data() + point * kRows * kChannels,
-                                  to + block.group * size);
+                    for (const Part &part : parts)
+                        place(block, part, point, values.data() + point * kRows * kChannels, to + block.group * size);
             },
             poll);
         return finite;
@@ -156,14 +177,12 @@ template <class T> class Packer {
   private:
     static constexpr Index kRows = 16, kChannels = 64;
 
-    /// Up to kRows x kChannels filters of one stream: output channels and input channels of a group.
+    /// Up to kRows x kChannels filters of one piece: output channels and input channels of a group.
     struct Block {
-        Index group, stream;
+        Index group;
+        Lines::Piece piece;
         Range out, in;
     };
-
-    /// How many rows a point's panels have. In the gradient streams are summed over, as more depth.
-    Index depth(Index point) const { return channels_.depth * (transposed_ ? 1 : lines_.live(point)); }
 
     /// The values at all points, in matrices of kRows x kChannels; whether they are finite.
     bool transform(const Block &block, T *values) const {
@@ -172,12 +191,14 @@ template <class T> class Packer {
         const T *in[kMostPoints * kMostPoints];
         T *out[kMostPoints * kMostPoints];
         bool finite = true;
+        const Line &height = lines_.height, &width = lines_.width;
+        const auto [stream, chunk] = block.piece;
         for (Index row = 0; row < block.out.count(); ++row) {
             for (Index tap = 0; tap < taps_; ++tap) {
                 const Index h =
-                    lines_.height.filter_cell(block.stream / lines_.width.streams(), tap / lines_.width.form().taps);
+                    height.filter_cell(stream / width.streams(), chunk / width.chunks(), tap / width.form().taps);
                 const Index w =
-                    lines_.width.filter_cell(block.stream % lines_.width.streams(), tap % lines_.width.form().taps);
+                    width.filter_cell(stream % width.streams(), chunk % width.chunks(), tap % width.form().taps);
                 in[tap] = zeros;
                 if (h < 0 || w < 0)
                     continue;
@@ -198,29 +219,30 @@ template <class T> class Packer {
 
     /// Copies what a part has of a block's values at one point to its panels.
     void place(const Block &block, const Part &part, Index index, const T *values, T *to) const {
-        if (transposed_ && (block.stream < part.first_stream || block.stream >= part.first_stream + part.streams))
-            return;
-        Index before = 0; // streams that are summed over before this one
-        for (Index stream = 0; !transposed_ && stream < block.stream; ++stream)
-            before += lines_.live(stream, index);
+        const Index stream = lines_.transposed ? block.piece.stream - part.first_stream : 0;
         const auto &point = part.points[static_cast<std::size_t>(index)];
-        const Index own =
-            point.first_column[static_cast<std::size_t>(transposed_ ? block.stream - part.first_stream : 0)];
-        const Range columns = transposed_ ? block.out : block.in;
+        const auto plane = std::ranges::find(point.planes, lines_.plane(block.piece));
+        if (stream < 0 || stream >= part.streams || plane == point.planes.end())
+            return;
+        const Index own = point.first_column[static_cast<std::size_t>(stream)];
+        if (own < 0)
+            return;
+        const Index before = (plane - point.planes.begin()) * channels_.depth; // rows of the panels
+        const Index depth = static_cast<Index>(point.planes.size()) * channels_.depth;
+        const Range columns = lines_.transposed ? block.out : block.in;
         const Index last = std::min(columns.last, part.first_channel + part.channels);
         for (Index channel = std::max(columns.first, part.first_channel); channel < last;) {
             const Index column = own + channel - part.first_channel;
             const Index panel = column / width_ * width_, panel_columns = std::min(width_, point.columns - panel);
             const Index some = std::min(last - channel, panel + panel_columns - column);
-            T *const at = to + point.offset + panel * depth(index) + column - panel;
-            if (transposed_)
+            T *const at = to + point.offset + panel * depth + column - panel;
+            if (lines_.transposed)
                 moves<T>(plan_.isa).transpose(values + (channel - columns.first) * kChannels, kChannels, some,
-                                              block.in.count(), at + block.in.first * panel_columns, panel_columns,
-                                              false);
+                                              block.in.count(), at + (before + block.in.first) * panel_columns,
+                                              panel_columns, false);
             else
                 moves<T>(plan_.isa).load(values + channel - columns.first, kChannels, block.out.count(), some,
-                                         at + (before * channels_.depth + block.out.first) * panel_columns,
-                                         panel_columns);
+                                         at + (before + block.out.first) * panel_columns, panel_columns);
             channel += some;
         }
     }
@@ -229,7 +251,6 @@ template <class T> class Packer {
     const View &filter_;
     const Lines lines_;
     const Channels channels_;
-    const bool transposed_;
     const Index points_, taps_, width_;
     const typename CombineFunctions<T>::Function transform_;
 };
@@ -255,21 +276,14 @@ template <class T> class Winograd {
     Winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
              const View &target)
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue),
-          lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()),
-          planes_(plan.wrt == Operand::output ? 1 : lines_.streams()), tiles_(lines_.all_tiles()),
-          row_(source.shape[4] + kRowPadding), readable_(in_place<T>(source, plan.element)),
+          lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()), planes_(lines_.planes()),
+          tiles_(lines_.all_tiles()), row_(source.shape[4] + kRowPadding), readable_(in_place<T>(source, plan.element)),
           direct_(in_place<T>(target, plan.element)),
           streaming_(direct_ && epilogue.empty() && streamed<T>(target, plan.element, common_channels())),
           zeros_(static_cast<std::size_t>(std::max(source.shape[4], kColumns))),
           functions_(combine_functions<T>(plan.isa)), height_(filter.scheme().axes[0].index),
           width_(filter.scheme().axes[1].index) {
         cut();
-        for (Index point = 0; point < points_; ++point) {
-            auto &segments = segments_.emplace_back();
-            for (Index plane = 0; plane < planes_; ++plane)
-                if (plan.wrt == Operand::output || lines_.live(plane, point))
-                    segments.push_back({plane * points_ * point_, static_cast<Index>(segments.size())});
-        }
     }
 
     void run(const std::function<void(const std::vector<Cells> &)> &again, Poll poll) {
@@ -420,7 +434,8 @@ template <class T> class Winograd {
 
         const Index own = std::min({std::clamp(kOwnBytes / tile, kFewestTiles, kMostTiles),
                                     ceil_div(tiles_, kEnoughTasks), most(share, tile + copied), most(share, sums)});
-        const Index all = std::min(std::max(kSharedBytes / tile, kTiles), most(quarter, tile + copied));
+        const Index shared = std::clamp(filter_.bytes() / 4, kSharedBytes, kMostSharedBytes);
+        const Index all = std::min(std::max(shared / tile, kTiles), most(quarter, tile + copied));
         const auto rounds = [&](Index count) { return ceil_div(tiles_, count); };
         const auto bytes = [](Index count, Index size) {
             return static_cast<double>(count) * static_cast<double>(size);
@@ -461,12 +476,14 @@ template <class T> class Winograd {
     void transform(const Round &round, Index tile, Index plane) const {
         const Lines::Place at = lines_.place(round.first + tile);
         const Index height = lines_.height.form().points, width = lines_.width.form().points;
+        const Index streams = lines_.width.streams(), chunks = lines_.width.chunks();
+        const auto [stream, chunk] = lines_.piece(plane);
         const T *in[kMostPoints * kMostPoints];
         T *out[kMostPoints * kMostPoints];
         for (Index i = 0; i < height; ++i) {
-            const Index h = lines_.height.source_cell(plane / lines_.width.streams(), at.height, i);
+            const Index h = lines_.height.source_cell(stream / streams, chunk / chunks, at.height, i);
             for (Index j = 0; j < width; ++j) {
-                const Index w = lines_.width.source_cell(plane % lines_.width.streams(), at.width, j);
+                const Index w = lines_.width.source_cell(stream % streams, chunk % chunks, at.width, j);
                 in[i * width + j] =
                     lines_.source_has(h, w) ? round.source.at({at.image, at.depth, h, w, 0}) : zeros_.data();
                 out[i * width + j] = round.points + (plane * points_ + i * width + j) * point_ + tile * row_;
@@ -493,7 +510,9 @@ template <class T> class Winograd {
 
     void multiply_point(const Round &round, Index group, const Part &part, Index index, Range tiles, T *sums) const {
         const auto &point = part.points[static_cast<std::size_t>(index)];
-        const auto &segments = segments_[static_cast<std::size_t>(index)];
+        std::vector<Segment> segments;
+        for (const Index plane : point.planes)
+            segments.push_back({plane * points_ * point_, static_cast<Index>(segments.size())});
         const Kernel &widest = filter_.kernel();
         Tile<T> tile{};
         tile.segments = segments.data();
@@ -579,11 +598,10 @@ template <class T> class Winograd {
     const bool readable_, direct_, streaming_; // whether the source and the result are in place
     const std::vector<T> zeros_;
     const CombineFunctions<T> &functions_;
-    const int height_, width_;                   // forms
-    std::vector<std::vector<Segment>> segments_; // by point: the planes of the source that have products
-    bool alone_;                                 // whether each thread makes points for itself
-    Index round_, block_;                        // tiles of a round, and of one product
-    Index span_;                                 // tiles that rounds divide
+    const int height_, width_; // forms
+    bool alone_;               // whether each thread makes points for itself
+    Index round_, block_;      // tiles of a round, and of one product
+    Index span_;               // tiles that rounds divide
     Index most_threads_;
     Index point_; // from the round's tiles at one point to those at the next
     std::atomic<bool> *suspect_ = nullptr;

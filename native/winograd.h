@@ -20,6 +20,7 @@ struct Work {
     double products; // also beyond the edges, but not where points vanish
     double source, target, filter;
     double columns, parts; // of one product, and of them for each tile
+    double places;         // of a tile's points of all planes, which are far apart in memory
 };
 Work work_of(const Plan &plan, const Scheme &scheme);
 
@@ -34,6 +35,7 @@ template <class T> class PackedPoints {
         struct Point {
             Index offset, columns;           // of its panels
             std::vector<Index> first_column; // of each stream; -1 where a stream has no product at this point
+            std::vector<Index> planes;       // of the source that are summed over, if any stream has a product
         };
         std::vector<Point> points;
     };

@@ -30,46 +30,58 @@ template <class T> class Outer {
     Outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll)
         : plan_(plan), filter_(filter), input_(input, plan.element, plan.isa, poll),
           output_(output, plan.element, plan.isa, poll), lines_(plan, *plan.scheme), points_(lines_.points()),
-          streams_(lines_.streams()), tiles_(lines_.all_tiles()), rows_(filter.shape[3]), columns_(filter.shape[4]),
+          streams_(lines_.streams()), chunks_(lines_.chunks()), tiles_(lines_.all_tiles()),
+          groups_(plan.geometry.groups), rows_(filter.shape[3]), columns_(filter.shape[4] / groups_),
           row_blocks_(ceil_div(rows_, kRows)), column_blocks_(ceil_div(columns_, kColumns)),
-          elements_(filter.shape[1] * filter.shape[2] * rows_ * columns_), direct_(in_place<T>(filter, plan.element)),
-          functions_(combine_functions<T>(plan.isa)), height_(plan.scheme->axes[0].index),
-          width_(plan.scheme->axes[1].index) {
-        const Index tile = points_ * (columns_ + streams_ * rows_) * Index{sizeof(T)};
+          elements_(filter.shape[1] * filter.shape[2] * rows_ * filter.shape[4]),
+          direct_(in_place<T>(filter, plan.element)), functions_(combine_functions<T>(plan.isa)),
+          height_(plan.scheme->axes[0].index), width_(plan.scheme->axes[1].index) {
+        const Index tile = points_ * groups_ * (chunks_ * columns_ + streams_ * rows_) * Index{sizeof(T)};
         const Index sums = point_sums() * points_ * Index{sizeof(T)};
         alone_ = sums <= kOwnSums;
-        rounds_ =
-            ceil_div(tiles_, alone_ ? std::clamp(kOwnBytes / tile, kFewestOwnTiles, kMostOwnTiles)
-                                    : std::max(kRoundBytes / tile, std::min(kMostRoundBytes / tile, kEnoughTiles) + 1));
+        // Rounds and shares decide how sums are grouped, so they follow from sizes and the workspace, not from threads:
+        // three quarters are for points, a part of the rest for the sums of shares.
+        const Index room = Memory::within(plan.workspace.bytes / 4 * 3);
+        const Index room_of_shares = plan.workspace.bytes / 16 * 3 / (elements_ * Index{sizeof(T)});
+        const Index round = alone_ ? std::clamp(kOwnBytes / tile, kFewestOwnTiles, kMostOwnTiles)
+                                   : std::max(kRoundBytes / tile, std::min(kMostRoundBytes / tile, kEnoughTiles) + 1);
+        rounds_ = ceil_div(tiles_, std::clamp<Index>((room - (alone_ ? sums : 0)) / tile, 1, round));
         // The more sums a share has, the more tiles are to be worth them.
         const Index fewest =
             alone_ ? std::clamp(sums / kSumsPerTile, kFewestOwnTiles, kMostOwnTiles) : kFewestTilesPerShare;
-        shares_ = std::clamp<Index>((alone_ ? tiles_ : ceil_div(tiles_, rounds_)) / fewest, 1,
-                                    ceil_div(kEnoughTasks, alone_ ? 1 : blocks()));
+        shares_ =
+            std::clamp<Index>((alone_ ? tiles_ : ceil_div(tiles_, rounds_)) / fewest, 1,
+                              std::clamp<Index>(room_of_shares, 1, ceil_div(kEnoughTasks, alone_ ? 1 : blocks())));
+        const Index points = ceil_div(tiles_, rounds_) * tile;
+        const Index added = shares_ > 1 ? shares_ * elements_ * Index{sizeof(T)} : 0;
+        most_threads_ = alone_ ? plan.workspace.threads(points + sums, added)
+                               : plan.workspace.threads(points_ * kRows * kColumns * Index{sizeof(T)}, points + added);
         for (Index stream = 0; stream < streams_; ++stream)
-            for (Index point = 0; point < points_; ++point)
-                live_.push_back(lines_.live(stream, point));
+            for (Index chunk = 0; chunk < chunks_; ++chunk)
+                for (Index point = 0; point < points_; ++point)
+                    live_.push_back(lines_.live({stream, chunk}, point));
         const bool four = std::max(lines_.height.form().points, lines_.width.form().points) == 4;
         step_ = chain(rows_, columns_, sizeof(T)) / (four ? 4 : 8);
         sums_ = static_cast<T *>(filter.data);
         std::copy_n(filter.stride + 1, 3, stride_);
         if (shares_ > 1 || !direct_) {
             sums_ = own_sums_.emplace(shares_ * elements_).get();
-            stride_[2] = columns_;
-            stride_[1] = rows_ * columns_;
+            stride_[2] = filter.shape[4];
+            stride_[1] = rows_ * stride_[2];
             stride_[0] = filter.shape[2] * stride_[1];
         }
     }
 
     bool run(Poll poll) {
         if (alone_)
-            parallel_for(shares_, [&](Index share) { compute(share); }, poll);
+            parallel_for(shares_, [&](Index share) { compute(share); }, poll, most_threads_);
         else {
             const Index most = ceil_div(tiles_, rounds_);
-            const Buffer<T> source(points_ * most * columns_), target(points_ * most * streams_ * rows_);
+            const Buffer<T> points(most * (source_points() + target_points()));
             for (Index n = 0; n < rounds_ && finite_; ++n) {
                 const Index first = n * tiles_ / rounds_;
-                const Round round{first, (n + 1) * tiles_ / rounds_ - first, source.get(), target.get()};
+                const Round round{first, (n + 1) * tiles_ / rounds_ - first, points.get(),
+                                  points.get() + most * source_points()};
                 parallel_for(
                     ceil_div(round.count, kTransformed),
                     [&](Index task) {
@@ -90,7 +102,7 @@ template <class T> class Outer {
                                  sums.get());
                         write(block, sums.get(), n == 0, share);
                     },
-                    poll);
+                    poll, most_threads_);
             }
         }
         if (own_sums_)
@@ -105,34 +117,48 @@ template <class T> class Outer {
         T *source, *target;
     };
 
-    /// A part of the products.
+    /// A part of the products: some of the channels of one group, which are counted through all groups.
     struct Block {
-        Index stream;
+        Lines::Piece piece;
         Range rows, columns;
         Index size() const { return rows.count() * columns.count(); }
     };
-    Index blocks() const { return streams_ * row_blocks_ * column_blocks_; }
+    Index blocks() const { return streams_ * chunks_ * groups_ * row_blocks_ * column_blocks_; }
     Block block_of(Index index) const {
-        return {index / column_blocks_ / row_blocks_, rows(index / column_blocks_ % row_blocks_),
-                columns(index % column_blocks_)};
+        const Index matrix = index / column_blocks_ / row_blocks_, group = matrix % groups_;
+        return {lines_.piece(matrix / groups_), rows(group * row_blocks_ + index / column_blocks_ % row_blocks_),
+                columns(group * column_blocks_ + index % column_blocks_)};
     }
-    Index point_sums() const { return streams_ * rows_ * columns_; }
-    Range rows(Index block) const { return {block * rows_ / row_blocks_, (block + 1) * rows_ / row_blocks_}; }
-    Range columns(Index block) const { return {block * kColumns, std::min(columns_, (block + 1) * kColumns)}; }
+    Index point_sums() const { return streams_ * chunks_ * groups_ * rows_ * columns_; }
+    /// Of one tile.
+    Index source_points() const { return points_ * chunks_ * groups_ * columns_; }
+    Index target_points() const { return points_ * streams_ * groups_ * rows_; }
+
+    /// The channels of a block of all groups.
+    Range rows(Index block) const {
+        const Index group = block / row_blocks_ * rows_, n = block % row_blocks_;
+        return {group + n * rows_ / row_blocks_, group + (n + 1) * rows_ / row_blocks_};
+    }
+    Range columns(Index block) const {
+        const Index group = block / column_blocks_ * columns_, n = block % column_blocks_;
+        return {group + n * kColumns, group + std::min(columns_, (n + 1) * kColumns)};
+    }
 
     /// A block's values at a point.
-    T *source(const Round &round, Range channels, Index point) const {
-        return round.source + (channels.first * points_ + point * channels.count()) * round.count;
+    T *source(const Round &round, Index chunk, Range channels, Index point) const {
+        return round.source +
+               ((chunk * groups_ * columns_ + channels.first) * points_ + point * channels.count()) * round.count;
     }
     T *target(const Round &round, Index stream, Range channels, Index point) const {
-        return round.target + ((stream * rows_ + channels.first) * points_ + point * channels.count()) * round.count;
+        return round.target +
+               ((stream * groups_ * rows_ + channels.first) * points_ + point * channels.count()) * round.count;
     }
 
     /// All that is to be done with a share of the tiles.
     void compute(Index share) {
         const Index begin = share * tiles_ / shares_, end = (share + 1) * tiles_ / shares_;
         const Index rounds = ceil_div(end - begin, ceil_div(tiles_, rounds_)), most = ceil_div(end - begin, rounds);
-        const Buffer<T> source(points_ * most * columns_), target(points_ * most * streams_ * rows_);
+        const Buffer<T> points(most * (source_points() + target_points()));
         const Buffer<T> sums(points_ * point_sums());
         std::fill_n(sums.get(), points_ * point_sums(), T{});
         const auto each_block = [&](auto body) {
@@ -147,15 +173,24 @@ template <class T> class Outer {
             if (interrupted())
                 return;
             const Index first = begin + n * (end - begin) / rounds;
-            const Round round{first, begin + (n + 1) * (end - begin) / rounds - first, source.get(), target.get()};
+            const Round round{first, begin + (n + 1) * (end - begin) / rounds - first, points.get(),
+                              points.get() + most * source_points()};
             transform(round, {0, round.count});
             each_block([&](const Block &block, T *at) { multiply(round, {0, round.count}, block, at); });
         }
         each_block([&](const Block &block, const T *at) { write(block, at, true, share); });
     }
 
-    /// Whether a stream has a product at this point.
-    bool live(Index stream, Index point) const { return live_[static_cast<std::size_t>(stream * points_ + point)]; }
+    /// Whether a piece has a product at this point.
+    bool live(const Lines::Piece &piece, Index point) const {
+        return live_[static_cast<std::size_t>((piece.stream * chunks_ + piece.chunk) * points_ + point)];
+    }
+    bool any_live(Index stream, Index point) const {
+        Index chunk = 0;
+        while (chunk < chunks_ && !live({stream, chunk}, point))
+            ++chunk;
+        return chunk < chunks_;
+    }
 
     /// Makes the points of some tiles.
     void transform(const Round &round, Range tiles) const {
@@ -179,17 +214,19 @@ template <class T> class Outer {
                 return rows.data + at.image * rows.stride[0] + at.depth * rows.stride[1] + h * rows.stride[2] +
                        w * rows.stride[3];
             };
-            for (Index i = 0; i < points_; ++i) {
-                const Index h = height.source_cell(0, at.height, i / w_points),
-                            w = width.source_cell(0, at.width, i % w_points);
-                cells[i] = lines_.source_has(h, w) ? cell(input_.rows(), h, w) : nullptr;
-            }
-            for (Index block = 0; block < column_blocks_; ++block) {
-                const Range channels = columns(block);
-                make(
-                    points_, channels,
-                    [&](Index point) { return source(round, channels, point) + tile * channels.count(); },
-                    functions_.source[height_][width_]);
+            for (Index chunk = 0; chunk < chunks_; ++chunk) {
+                for (Index i = 0; i < points_; ++i) {
+                    const Index h = height.source_cell(0, chunk / width.chunks(), at.height, i / w_points),
+                                w = width.source_cell(0, chunk % width.chunks(), at.width, i % w_points);
+                    cells[i] = lines_.source_has(h, w) ? cell(input_.rows(), h, w) : nullptr;
+                }
+                for (Index block = 0; block < groups_ * column_blocks_; ++block) {
+                    const Range channels = columns(block);
+                    make(
+                        points_, channels,
+                        [&](Index point) { return source(round, chunk, channels, point) + tile * channels.count(); },
+                        functions_.source[height_][width_]);
+                }
             }
             for (Index stream = 0; stream < streams_; ++stream) {
                 for (Index i = 0; i < h_cells * w_cells; ++i) {
@@ -197,12 +234,12 @@ template <class T> class Outer {
                                 w = width.target_cell(stream % width.streams(), at.width, i % w_cells);
                     cells[i] = lines_.target_has(h, w) ? cell(output_.rows(), h, w) : nullptr;
                 }
-                for (Index block = 0; block < row_blocks_; ++block) {
+                for (Index block = 0; block < groups_ * row_blocks_; ++block) {
                     const Range channels = rows(block);
                     make(
                         h_cells * w_cells, channels,
                         [&](Index point) {
-                            return live(stream, point)
+                            return any_live(stream, point)
                                        ? target(round, stream, channels, point) + tile * channels.count()
                                        : unused;
                         },
@@ -216,10 +253,10 @@ template <class T> class Outer {
     void multiply(const Round &round, Range tiles, const Block &block, T *sums) const {
         const Index height = block.rows.count(), width = block.columns.count();
         for (Index point = 0; point < points_; ++point)
-            if (live(block.stream, point))
+            if (live(block.piece, point))
                 for (Index first = tiles.first; first < tiles.last; first += step_)
-                    multiply(target(round, block.stream, block.rows, point) + first * height, height,
-                             source(round, block.columns, point) + first * width, width,
+                    multiply(target(round, block.piece.stream, block.rows, point) + first * height, height,
+                             source(round, block.piece.chunk, block.columns, point) + first * width, width,
                              std::min(step_, tiles.last - first), sums + point * block.size());
     }
 
@@ -253,21 +290,23 @@ template <class T> class Outer {
     void write(const Block &block, const T *sums, bool first, Index share) {
         for (Index row = 0; row < block.rows.count(); ++row)
             write(block, sums + row * block.columns.count(), first,
-                  sums_ + share * elements_ + (block.rows.first + row) * stride_[2] + block.columns.first);
+                  sums_ + share * elements_ + (block.rows.first % rows_ + row) * stride_[2] + block.columns.first);
     }
 
     /// The same for one output channel.
     void write(const Block &block, const T *sums, bool first, T *to) {
-        const Index stream = block.stream, columns = block.columns.count();
+        const auto [stream, chunk] = block.piece;
+        const Index columns = block.columns.count();
         alignas(64) T scratch[kMostPoints * kMostPoints * kColumns];
         const T *in[kMostPoints * kMostPoints];
         T *out[kMostPoints * kMostPoints], *place[kMostPoints * kMostPoints];
         for (Index point = 0; point < points_; ++point)
             in[point] = sums + point * block.size();
-        const Index w_taps = lines_.width.form().taps, taps = lines_.height.form().taps * w_taps;
+        const Line &height = lines_.height, &width = lines_.width;
+        const Index w_taps = width.form().taps, taps = height.form().taps * w_taps;
         for (Index tap = 0; tap < taps; ++tap) {
-            const Index h = lines_.height.filter_cell(stream / lines_.width.streams(), tap / w_taps);
-            const Index w = lines_.width.filter_cell(stream % lines_.width.streams(), tap % w_taps);
+            const Index h = height.filter_cell(stream / width.streams(), chunk / width.chunks(), tap / w_taps);
+            const Index w = width.filter_cell(stream % width.streams(), chunk % width.chunks(), tap % w_taps);
             place[tap] = h < 0 || w < 0 ? nullptr : to + h * stride_[0] + w * stride_[1];
             out[tap] = first && place[tap] ? place[tap] : scratch + tap * kColumns;
         }
@@ -283,14 +322,14 @@ template <class T> class Outer {
     const View &filter_;
     const Readable<T> input_, output_;
     const Lines lines_;
-    const Index points_, streams_, tiles_;
-    const Index rows_, columns_; // channels of the output and of the input
+    const Index points_, streams_, chunks_, tiles_, groups_;
+    const Index rows_, columns_; // channels of the output and of the input, of one group
     const Index row_blocks_, column_blocks_, elements_;
     const bool direct_; // whether sums may be the result
     const CombineFunctions<T> &functions_;
     const int height_, width_; // forms
     bool alone_;               // whether each thread makes points for itself, of a share of the tiles
-    Index rounds_, shares_;
+    Index rounds_, shares_, most_threads_;
     // Tiles whose products make one chain of additions. Products of points are larger than their sums, so that chains
     // as long as those of plain sums would have larger errors.
     Index step_;

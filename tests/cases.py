@@ -96,6 +96,7 @@ NETWORKS = [
     case("unet-k2-s2", same(5, 2, 2, 10), same(7, 2, 2, 14), channels=(20, 12), batch=1),
     case("autoencoder-k3-s2", same(7, 3, 2, 14), same(7, 3, 2, 14), channels=(12, 6), batch=3),
     case("stride-1-k3", same(6, 3, 1, 6), same(9, 3, 1, 9), channels=(10, 18)),
+    case("wavegan-k25-s4", same(9, 25, 4, 36), channels=(20, 17), batch=3),
     case("fsrcnn-k9-s3", same(4, 9, 3, 12), same(5, 9, 3, 15), channels=(7, 1), batch=1),
 ]
 
@@ -104,6 +105,8 @@ EDGES = [
     case("k-less-than-s", valid(4, 2, 3), valid(3, 1, 4, extra=3)),
     case("k-less-than-s-same", same(3, 2, 3, 7), same(4, 1, 2, 8)),
     case("k-wider-than-image", same(2, 9, 1, 2), same(3, 7, 2, 6)),
+    case("k-in-chunks", same(13, 8, 1, 13), same(8, 7, 2, 15), channels=(18, 20)),
+    case("k-in-chunks-and-groups", same(10, 11, 3, 29), same(7, 5, 1, 7), channels=(10, 6), groups=2),
     case("k-much-wider-than-image", same(1, 33, 2, 2), same(2, 5, 1, 2)),
     case("k-equals-s", valid(4, 3, 3), valid(3, 2, 2)),
     case("anisotropic", same(3, 2, 3, 8), valid(5, 4, 1), batch=1),

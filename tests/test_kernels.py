@@ -143,14 +143,14 @@ def test_winograd_is_used_where_it_can_be(name: str, wrt: str) -> None:
 
 @pytest.mark.parametrize("name", WINOGRAD)
 def test_winograd_refuses_what_is_not_its(name: str) -> None:
-    """One tap, more taps than points, dilation, streams of no taps, depthwise layers, three axes."""
+    """One tap, more taps than eight chunks have, dilation, streams of no taps, depthwise layers, three axes."""
     for wrt, axes, groups in [
         ("output", (Axis(4, 2, 8, 2),), 1),
         ("filter", (Axis(4, 2, 8, 2),), 1),
         ("filter", (Axis(4, 1, 8, 2), Axis(4, 2, 4)), 1),
-        ("filter", (Axis(4, 2, 4),), 2),
-        ("output", (Axis(9, 4, 9),), 1),
-        ("input", (Axis(9, 4, 9),), 1),
+        ("output", (Axis(30, 25, 30),), 1),
+        ("input", (Axis(30, 25, 30),), 1),
+        ("filter", (Axis(4, 3, 4), Axis(40, 49, 80, 2)), 1),
         ("output", (Axis(4, 2, 4, 1, 2),), 1),
         ("output", (Axis(4, 1, 8, 2), Axis(4, 2, 4)), 1),
         ("output", (Axis(4, 2, 4),), 2),

@@ -30,6 +30,8 @@ LARGE = [
     case("k3-s2", same(24, 3, 2, 48), same(24, 3, 2, 47), channels=(128, 32), batch=2),
     case("k3-s1", same(24, 3, 1, 24), same(24, 3, 1, 24), channels=(64, 80), batch=2),
     case("k16-s8", same(300, 16, 8, 2400), channels=(128, 48), batch=1),
+    case("k25-s4", same(90, 25, 4, 360), channels=(128, 64), batch=2),
+    case("k5-s1", same(24, 5, 1, 24), same(20, 5, 1, 20), channels=(32, 128), batch=1),
 ]
 # Whose plain sums in the filter gradient are of the shortest chains, and so have the least errors.
 MANY_CHANNELS = case("k4-s2-many", same(32, 4, 2, 64), same(20, 4, 2, 40), channels=(512, 128), batch=1)
@@ -258,7 +260,7 @@ def test_every_algorithm_can_be_asked_for(large: Case) -> None:
     want = backstride.plan(operands["filter"], **layer, precision="strict")(operands["input"])
     for algorithm in _native.ALGORITHMS:
         p = backstride.plan(operands["filter"], **layer, precision="fast", algorithm=algorithm)
-        assert np.allclose(p(operands["input"]), want, atol=1e-3), algorithm
+        assert np.allclose(p(operands["input"]), want, atol=3e-3), algorithm
         used = p._resolve(operands["input"].shape, None).plan.algorithm
         assert used in (algorithm, "tiles")
         assert (p(operands["input"]).tobytes() == want.tobytes()) is (not used.startswith("winograd"))

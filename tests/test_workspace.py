@@ -117,6 +117,43 @@ def test_parts_of_the_source_are_copied_without_a_difference(wrt: Any, rank: int
         assert_array_equal(computed(last, halves, workspace), want.astype(np.float16))
 
 
+GRADIENT = """
+import ctypes, re
+from pathlib import Path
+import numpy as np, backstride
+from backstride import _plan
+from backstride._geometry import Axis, Geometry
+
+def status(name):
+    return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
+
+backstride.set_num_threads(2)
+geometry = Geometry((Axis(48, 4, 96, 2, 1, 1), Axis(48, 4, 96, 2, 1, 1)), 1, {channels}, {channels}, {groups})
+x, y = (np.ones(geometry.shape(name), np.float32) for name in ("input", "output"))
+result = np.zeros(geometry.shape("filter"), np.float32)
+for workspace in {bounds}:
+    plan = _plan.plan("filter", geometry, "float32", "default", algorithm="winograd4", workspace=workspace)
+    assert plan.algorithm == "winograd4"
+    peaks = []
+    for _ in range(3):
+        backstride.release_memory(), ctypes.CDLL(None).malloc_trim(0)
+        Path("/proc/self/clear_refs").write_text("5")
+        before = status("VmRSS")
+        plan.run(x, y, result)
+        peaks.append(status("VmHWM") - before)
+    assert result[1, 1, 0, 0] == 48 * 48
+    print(min(peaks))
+"""
+
+
+@pytest.mark.parametrize(("channels", "groups"), [(256, 1), (64, 1), (256, 4)])
+def test_the_filter_gradient_is_within_the_bound(python: Python, channels: int, groups: int) -> None:
+    bounds = (DEFAULT, 8 << 20, 4 << 20)
+    peaks = python(GRADIENT.format(channels=channels, groups=groups, bounds=bounds)).split()
+    for peak, bound in zip(peaks, bounds, strict=True):
+        assert int(peak) <= bound + SLACK
+
+
 def test_many_tiles_that_are_not_finite() -> None:
     """They are listed and computed anew some at a time."""
     x = np.full((1, 64, 64, 32), np.nan, np.float32)
