@@ -102,9 +102,10 @@ class BoundPlan {
                  {workspace, binding}}),
           packed_(packed) {}
 
-    void run(const In &first, const In &second, const Out &result) const {
+    void run(const In &first, const In &second, const Out &result, int borrowed) const {
         const View x = view(call_, first, call_.first()), y = view(call_, second, call_.second()),
                    z = view(call_, result, plan().wrt);
+        const Borrowed threads(borrowed);
         unlocked([&] { backstride::run(plan(), x, y, z, signalled); });
     }
 
@@ -138,10 +139,11 @@ class BoundPacked {
         : plan_(bound.plan()), packed_(pack(plan_, view(bound.call(), filters, Operand::filter), bias,
                                             named<Activation>(kActivationNames, activation), parameter)) {}
 
-    void run(const BoundPlan &bound, const In &input, const Out &result) const {
+    void run(const BoundPlan &bound, const In &input, const Out &result, int borrowed) const {
         if (!same_layer(bound.plan(), plan_))
             throw std::invalid_argument("the filter is packed for another layer");
         const View x = view(bound.call(), input, Operand::input), y = view(bound.call(), result, Operand::output);
+        const Borrowed threads(borrowed);
         unlocked([&] { std::visit([&](const auto &packed) { packed.run(bound.plan(), x, y, signalled); }, packed_); });
     }
 
@@ -239,7 +241,8 @@ NB_MODULE(_native, m) {
              "wrt"_a, "element"_a, "axes"_a, "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a,
              "channels_first"_a, "precision"_a = "strict", "packed"_a = false, "algorithm"_a = "", "kernel"_a = "",
              "workspace"_a = Workspace{}.bytes, "binding"_a = false)
-        .def("run", &BoundPlan::run, "first"_a.noconvert(), "second"_a.noconvert(), "result"_a.noconvert())
+        .def("run", &BoundPlan::run, "first"_a.noconvert(), "second"_a.noconvert(), "result"_a.noconvert(),
+             "borrowed"_a = 0)
         .def_prop_ro("kernel", &BoundPlan::kernel)
         .def_prop_ro("algorithm", &BoundPlan::algorithm)
         .def("costs", &BoundPlan::costs);
@@ -247,7 +250,7 @@ NB_MODULE(_native, m) {
     nb::class_<BoundPacked>(m, "Packed")
         .def(nb::init<const BoundPlan &, const In &, const std::optional<In> &, std::string_view, double>(), "plan"_a,
              "filters"_a.noconvert(), "bias"_a.noconvert().none(), "activation"_a, "parameter"_a)
-        .def("run", &BoundPacked::run, "plan"_a, "input"_a.noconvert(), "result"_a.noconvert())
+        .def("run", &BoundPacked::run, "plan"_a, "input"_a.noconvert(), "result"_a.noconvert(), "borrowed"_a = 0)
         .def_prop_ro("kernels", &BoundPacked::kernels)
         .def_prop_ro("bytes", &BoundPacked::bytes);
 
@@ -276,6 +279,7 @@ NB_MODULE(_native, m) {
     m.def("lower_isa", [](std::string_view name) { lower_isa(named<Isa>(kIsaNames, name)); }, "name"_a);
     m.def("threads", threads);
     m.def("set_threads", set_threads, "count"_a);
+    m.def("lend", [](std::uintptr_t crew) { lend(reinterpret_cast<Crew>(crew)); }, "crew"_a);
     m.def("physical_memory", physical_memory);
     m.def(
         "result",
