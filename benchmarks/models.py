@@ -5,7 +5,8 @@
 
 The models are those of examples/torch_generators.py, with random weights, in inference, float32. The two forms of a
 model take turns, call by call, and their results are compared first. A ratio is PyTorch's time over the one after
-`accelerate`: of the whole model, and of each transposed convolution in it by itself, with the input that it gets.
+`accelerate`, the median of pairs of calls: of the whole model, and of each transposed convolution within these calls.
+Milliseconds are medians before and after.
 """
 
 from __future__ import annotations
@@ -35,19 +36,34 @@ CALLS = 5
 BOUND = 1e-4
 
 
-def ratio(theirs: Callable[[], Any], ours: Callable[[], Any], calls: int = 1) -> float:
-    """The median of the ratios of calls that follow each other."""
-    found: list[float] = []
+def times(theirs: Callable[[], Any], ours: Callable[[], Any], calls: int = 1) -> tuple[list[float], list[float]]:
+    """The seconds of so many calls of each, in turns."""
+    found: tuple[list[float], list[float]] = [], []
     begin = perf_counter()
-    while len(found) < CALLS or perf_counter() - begin < SECONDS:
-        times = []
-        for call in (theirs, ours):
+    while len(found[0]) < CALLS or perf_counter() - begin < SECONDS:
+        for call, seconds in zip((theirs, ours), found, strict=True):
             start = perf_counter()
             for _ in range(calls):
                 call()
-            times.append(perf_counter() - start)
-        found.append(times[0] / times[1])
-    return median(found)
+            seconds.append(perf_counter() - start)
+    return found
+
+
+def within(layer: nn.Module) -> list[float]:
+    """The seconds of each call of a layer from now on."""
+    seconds: list[float] = []
+
+    def end(*_: Any) -> None:
+        seconds[-1] += perf_counter()
+
+    layer.register_forward_pre_hook(lambda *_: seconds.append(-perf_counter()))
+    layer.register_forward_hook(end)
+    return seconds
+
+
+def row(name: str, theirs: list[float], ours: list[float], unit: str = "ms", per_second: float = 1e3) -> str:
+    ratio = median(one / other for one, other in zip(theirs, ours, strict=True))
+    return f"{name:24} {ratio:6.2f}  {median(theirs) * per_second:8.2f} {median(ours) * per_second:8.2f} {unit}"
 
 
 def check(got: torch.Tensor, want: torch.Tensor) -> None:
@@ -61,31 +77,24 @@ def tiny() -> None:
     theirs, ours = (of.ConvTranspose2d(8, 8, 4, stride=2, padding=1).eval() for of in (nn, backstride.torch))
     ours.load_state_dict(theirs.state_dict())
     x = torch.randn(1, 8, 4, 4)
-    check(ours(x), theirs(x))
-    for call in (theirs, ours):
-        call(x)
-    print(f"4x4x8, one call: {ratio(lambda: theirs(x), lambda: ours(x), calls=100):.2f}")
+    with torch.inference_mode():
+        check(ours(x), theirs(x))
+        print(row("4x4x8, one call", *times(lambda: theirs(x), lambda: ours(x), calls=100), "us", 1e4))
 
 
 def whole(name: str, model: nn.Module, example: torch.Tensor) -> None:
-    """A model, and the layers of it that were replaced."""
+    """A model, and its transposed convolutions."""
     before, after = model, copy.deepcopy(model)
-    done = backstride.torch.accelerate(after, example)
-    check(after(example), before(example))
-    print(f"{name}: {ratio(lambda: before(example), lambda: after(example)):.2f}")
-    inputs: dict[str, tuple[Any, ...]] = {}
-    for layer in done.replaced:
-        keep = after.get_submodule(layer).register_forward_pre_hook(
-            lambda _, args, layer=layer: inputs.setdefault(layer, args) and None
-        )
-        after(example)
-        keep.remove()
-    for layer in done.replaced:
-        theirs, ours, args = before.get_submodule(layer), after.get_submodule(layer), inputs[layer]
-        shape = "x".join(map(str, args[0].shape))
-        print(f"    {layer} of {shape}: {ratio(lambda: theirs(*args), lambda: ours(*args)):.2f}")  # noqa: B023
-    for layer, reason in done.left.items():
-        print(f"    {layer}: left, {reason}")
+    with torch.inference_mode():
+        done = backstride.torch.accelerate(after, example)
+        check(after(example), before(example))
+        layers = {
+            layer: [within(each.get_submodule(layer)) for each in (before, after)]
+            for layer in (*done.replaced, *done.left)
+        }
+        print(row(name, *times(lambda: before(example), lambda: after(example))))
+    for layer, seconds in layers.items():
+        print(row(f"    {layer}", *seconds), f" left: {done.left[layer]}" if layer in done.left else "")
 
 
 def main() -> None:
@@ -96,12 +105,11 @@ def main() -> None:
     backstride.set_num_threads(options.threads)
     torch.set_num_threads(options.threads)
     torch.manual_seed(0)
-    print(f"ratios, float32, {options.threads} threads, torch {torch.__version__}")
-    with torch.inference_mode():
-        tiny()
-        for name, model, example in models():
-            if any(part.lower() in name.lower() for part in options.only):
-                whole(name, model, example)
+    print(f"before over after, float32, {options.threads} threads, torch {torch.__version__}")
+    tiny()
+    for name, model, example in models():
+        if any(part.lower() in name.lower() for part in options.only):
+            whole(name, model, example)
 
 
 if __name__ == "__main__":

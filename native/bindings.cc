@@ -123,9 +123,10 @@ class BoundPlan {
                  {workspace, binding}}),
           packed_(packed) {}
 
-    void run(nb::handle first, nb::handle second, nb::handle result) const {
+    void run(nb::handle first, nb::handle second, nb::handle result, int borrowed) const {
         const Lent a(first, false), b(second, false), c(result, true);
         const View x = a.view(call_, call_.first()), y = b.view(call_, call_.second()), z = c.view(call_, plan().wrt);
+        const Borrowed threads(borrowed);
         unlocked([&] { backstride::run(plan(), x, y, z, signalled); });
     }
 
@@ -159,11 +160,12 @@ class BoundPacked {
         : plan_(bound.plan()), packed_(pack(plan_, Lent(filters, false).view(bound.call(), Operand::filter), bias,
                                             named<Activation>(kActivationNames, activation), parameter)) {}
 
-    void run(const BoundPlan &bound, nb::handle input, nb::handle result) const {
+    void run(const BoundPlan &bound, nb::handle input, nb::handle result, int borrowed) const {
         if (!same_layer(bound.plan(), plan_))
             throw std::invalid_argument("the filter is packed for another layer");
         const Lent a(input, false), b(result, true);
         const View x = a.view(bound.call(), Operand::input), y = b.view(bound.call(), Operand::output);
+        const Borrowed threads(borrowed);
         unlocked([&] { std::visit([&](const auto &packed) { packed.run(bound.plan(), x, y, signalled); }, packed_); });
     }
 
@@ -265,7 +267,7 @@ NB_MODULE(_native, m) {
              "wrt"_a, "element"_a, "axes"_a, "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a,
              "channels_first"_a, "precision"_a = "strict", "packed"_a = false, "algorithm"_a = "", "kernel"_a = "",
              "workspace"_a = Workspace{}.bytes, "binding"_a = false)
-        .def("run", &BoundPlan::run, "first"_a, "second"_a, "result"_a)
+        .def("run", &BoundPlan::run, "first"_a, "second"_a, "result"_a, "borrowed"_a = 0)
         .def_prop_ro("kernel", &BoundPlan::kernel)
         .def_prop_ro("algorithm", &BoundPlan::algorithm)
         .def("costs", &BoundPlan::costs);
@@ -273,7 +275,7 @@ NB_MODULE(_native, m) {
     nb::class_<BoundPacked>(m, "Packed")
         .def(nb::init<const BoundPlan &, nb::handle, nb::handle, std::string_view, double>(), "plan"_a, "filters"_a,
              "bias"_a.none(), "activation"_a, "parameter"_a)
-        .def("run", &BoundPacked::run, "plan"_a, "input"_a, "result"_a)
+        .def("run", &BoundPacked::run, "plan"_a, "input"_a, "result"_a, "borrowed"_a = 0)
         .def_prop_ro("kernels", &BoundPacked::kernels)
         .def_prop_ro("bytes", &BoundPacked::bytes);
 
@@ -302,6 +304,7 @@ NB_MODULE(_native, m) {
     m.def("lower_isa", [](std::string_view name) { lower_isa(named<Isa>(kIsaNames, name)); }, "name"_a);
     m.def("threads", threads);
     m.def("set_threads", set_threads, "count"_a);
+    m.def("lend", [](std::uintptr_t crew) { lend(reinterpret_cast<Crew>(crew)); }, "crew"_a);
     m.def("physical_memory", physical_memory);
     m.def(
         "result",

@@ -28,6 +28,8 @@ constexpr auto kPollEvery = std::chrono::milliseconds(50);
 constexpr auto kSpin = std::chrono::microseconds(50);
 
 std::atomic<int> thread_count{1};
+std::atomic<Crew> lent{nullptr};
+thread_local int borrowed = 0; // threads of the crew, or 0
 
 /// Standard rounding and gradual underflow while it lives: threads that differ in them would differ in bits.
 class FloatingPointDefaults {
@@ -198,13 +200,21 @@ class Pool {
     int workers_ = 0;
 };
 
-// Never destroyed: its threads may still run while the process exits. A forked child has none of them, and
-// perhaps a locked mutex, so it leaves the parent's pool alone and makes its own.
+// Never destroyed: its threads may still run while the process exits.
 std::atomic<Pool *> the_pool{nullptr};
 
+/// A forked child has none of its parent's threads, and perhaps a locked mutex, so it leaves pool and crew alone and
+/// makes a pool of its own.
+void forget_at_fork() {
+    static const int registered = pthread_atfork(nullptr, nullptr, [] {
+        the_pool = nullptr;
+        lent = nullptr;
+    });
+    static_cast<void>(registered);
+}
+
 Pool &pool() {
-    static const int at_fork = pthread_atfork(nullptr, nullptr, [] { the_pool = nullptr; });
-    static_cast<void>(at_fork);
+    forget_at_fork();
     Pool *pool = the_pool.load();
     if (!pool) {
         Pool *fresh = new Pool;
@@ -215,17 +225,38 @@ Pool &pool() {
     return *pool;
 }
 
+/// All threads of the crew come, and those beyond the job's places leave at once: GCC's runtime would end threads for
+/// which it is not asked, and the library that the crew is of would have to wait for new ones.
+void run_on(Crew crew, Job &job) {
+    const auto come = [](void *data) {
+        Job &job = *static_cast<Job *>(data);
+        if (std::this_thread::get_id() == job.caller || job.helpers.fetch_add(1) < job.places)
+            job.work();
+    };
+    crew(come, &job, static_cast<unsigned>(borrowed), 0);
+}
+
 } // namespace
 
 void set_threads(int count) { thread_count = count; }
-int threads() { return thread_count; }
+int threads() { return borrowed ? std::min(borrowed, thread_count.load()) : thread_count.load(); }
+
+void lend(Crew crew) {
+    forget_at_fork();
+    lent = crew;
+}
+
+Borrowed::Borrowed(int threads) : outer_(std::exchange(borrowed, threads)) {}
+Borrowed::~Borrowed() { borrowed = outer_; }
 
 void parallel_for(Index count, const std::function<void(Index)> &body, Poll poll, Index most) {
     Job job(body, count, poll, static_cast<int>(std::min<Index>(threads(), most)) - 1);
-    if (job.places > 0 && count > 1)
-        pool().run(job);
-    else
+    if (job.places <= 0 || count <= 1)
         job.work();
+    else if (const Crew crew = borrowed ? lent.load() : nullptr)
+        run_on(crew, job);
+    else
+        pool().run(job);
     if (job.error)
         std::rethrow_exception(job.error);
     if (job.stopped)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from cases import Case
+from conftest import Python
 from numpy.testing import assert_array_equal
 from test_autograd import EVERY, FEW, Differentiable
 from torch import Tensor
@@ -366,6 +367,113 @@ def test_inference_mode() -> None:
     assert result.is_inference()
     assert again.shape == (2, 20, 24, 1)
     assert torch.equal(result, nn.conv2d_transpose(x, w, [10, 12], 2))
+
+
+# Threads
+
+THREADS = """
+import os, threading, torch, backstride
+from pathlib import Path
+
+torch.set_num_threads({torch})
+backstride.set_num_threads(3)
+x, w = torch.randn(2, 64, 60, 24), torch.randn(4, 4, 40, 24)
+
+def call(x=x):
+    return backstride.nn.conv2d_transpose(x, w, [128, 120], 2)
+
+def running():
+    return len(list(Path("/proc/self/task").iterdir()))
+
+torch.mul(torch.ones(1 << 20), 2)
+before = running()
+want = backstride.nn.conv2d_transpose(x.numpy(), w.numpy(), [128, 120], 2)
+assert running() == before + 2
+"""
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_calls_run_on_the_threads_of_pytorch(python: Python, threads: int) -> None:
+    """Which it has already, and the core's pool comes with the first call on NumPy arrays. Bits are the same."""
+    code = """
+pool = running()
+assert pool == before + 2
+for _ in range(20):
+    assert (call().numpy() == want).all()
+assert running() == pool
+"""
+    calls_first = "before = running()\ncall()\nassert running() == before\n"
+    body = THREADS.format(torch=threads).replace("before = running()\n", calls_first)
+    assert python(body + code + "print('done')") == "done\n"
+
+
+def test_many_threads_call_at_once(python: Python) -> None:
+    code = """
+def work():
+    for _ in range(20):
+        assert (call().numpy() == want).all()
+        torch.mul(torch.ones(1 << 20), 2)
+
+others = [threading.Thread(target=work) for _ in range(6)]
+for other in others: other.start()
+for other in others: other.join()
+print("done")
+"""
+    assert python(THREADS.format(torch=3) + code) == "done\n"
+
+
+def test_a_forked_child_has_threads_of_its_own(python: Python) -> None:
+    """Those of PyTorch stay with the parent, and a child that asked for them would wait for ever."""
+    code = """
+call()
+for _ in range(10):
+    if (pid := os.fork()) == 0:
+        assert (call().numpy() == want).all()
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+assert (call().numpy() == want).all()
+print("done")
+"""
+    assert python(THREADS.format(torch=3) + code) == "done\n"
+
+
+def test_calls_from_within_a_parallel_region(python: Python) -> None:
+    code = """
+import ctypes
+from backstride._backends.torch_operators import _crew
+
+results = []
+Body = ctypes.CFUNCTYPE(None, ctypes.c_void_p)
+body = Body(lambda _: results.append(call().numpy()))
+ctypes.CFUNCTYPE(None, Body, ctypes.c_void_p, ctypes.c_uint, ctypes.c_uint)(_crew())(body, None, 3, 0)
+assert len(results) == 3
+assert all((result == want).all() for result in results)
+print("done")
+"""
+    assert python(THREADS.format(torch=3) + code) == "done\n"
+
+
+def test_signals_stop_calls(python: Python) -> None:
+    """This one would take longer than that."""
+    code = """
+import signal, time
+
+def stop(*_):
+    raise TimeoutError("enough")
+
+signal.signal(signal.SIGALRM, stop)
+images, filter = torch.ones(32, 64, 60, 256), torch.ones(8, 8, 40, 256)
+for _ in range(3):
+    signal.setitimer(signal.ITIMER_REAL, 0.2)
+    start = time.monotonic()
+    try:
+        backstride.nn.conv2d_transpose(images, filter, [128, 120], 2)
+    except TimeoutError as error:
+        print(error)
+    assert time.monotonic() - start < 5
+assert (call().numpy() == want).all()
+"""
+    assert python(THREADS.format(torch=3) + code, BACKSTRIDE_ISA="portable") == "enough\n" * 3
 
 
 # What is refused

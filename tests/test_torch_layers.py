@@ -351,25 +351,28 @@ def test_an_accelerated_model_compiles() -> None:
 @pytest.mark.parametrize(("faster", "left"), [("theirs", NAMES), ("ours", [])])
 def test_an_example_decides(faster: str, left: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """By times that are made up: of each layer that the example reaches, PyTorch's first."""
-    measured = []
+    measured: dict[str, list[Tensor]] = {"torch": [], "backstride": []}
 
-    def times(*calls: Any) -> list[float]:
-        one, other = (call() for call in calls)
-        assert_allclose(one, other, rtol=1e-4, atol=1e-5)
-        measured.append(one.shape)
-        return [1.0, 2.0] if faster == "theirs" else [2.0, 1.0]
+    def timed(call: Any) -> tuple[Tensor, float]:
+        whose = call.func.__module__.partition(".")[0]
+        measured[whose].append(call())
+        return measured[whose][-1], 1.0 if (whose == "torch") is (faster == "theirs") else 2.0
 
-    monkeypatch.setattr(_accelerate, "_times", times)
+    monkeypatch.setattr(_accelerate, "_timed", timed)
+    monkeypatch.setattr(_accelerate, "_BUDGET", 0)
     for example in (X, (X,), [X, 2.0], {"x": X, "scale": 3.0}):
         model = Model().train()
-        measured.clear()
+        for results in measured.values():
+            results.clear()
         state = copy.deepcopy(model.state_dict())
         done = bt.accelerate(model, example)
-        assert measured == [(2, 4, 10, 10), (2, 4, 10, 10), (2, 4, 20, 20)]
+        assert [y.shape for y in measured["torch"]] == 4 * [(2, 4, 10, 10), (2, 4, 10, 10), (2, 4, 20, 20)]
+        for one, other in zip(*measured.values(), strict=True):
+            assert_allclose(one, other, rtol=1e-4, atol=1e-5)
         assert done.replaced == [name for name in NAMES if name not in left]
         assert {name: done.left[name] for name in left} == dict.fromkeys(left, "PyTorch takes 0.50 of the time")
         assert done.left["unused"] == "the example did not reach it"
-        assert all(part.training for part in model.modules())
+        assert all(part.training and "forward" not in vars(part) for part in model.modules())
         assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
 
@@ -401,8 +404,10 @@ def test_what_is_left() -> None:
             "complex": nn.ConvTranspose1d(1, 1, 1, dtype=torch.complex64),
             "ours": bt.ConvTranspose1d(1, 1, 1),
             "lazy": nn.LazyConvTranspose1d(1, 1),
+            "patched": nn.ConvTranspose1d(1, 1, 1),
         }
     )
+    model["patched"].forward = lambda x: x
     done = bt.accelerate(model)
     assert done.replaced == []
     assert done.left == {
@@ -410,6 +415,7 @@ def test_what_is_left() -> None:
         "complex": "its dtype is torch.complex64",
         "ours": "backstride computes it already",
         "lazy": "its type LazyConvTranspose1d is not PyTorch's own",
+        "patched": "its forward is not its type's",
     }
     assert bt.restore(model) == []
     with pytest.raises(TypeError, match=r"`model` must be a torch.nn.Module; got int"):

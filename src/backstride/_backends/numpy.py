@@ -118,9 +118,9 @@ def _sized(
     return shape, dtype, _plan.plan(wrt, geometry, element(dtype), precision, kernel=kernel)
 
 
-def compute(plan: _native.Plan, first: np.ndarray, second: np.ndarray, result: np.ndarray) -> None:
-    """Computes `result`, which must be native and aligned."""
-    plan.run(_plain(first), _plain(second), result)
+def compute(plan: _native.Plan, first: np.ndarray, second: np.ndarray, result: np.ndarray, borrowed: int = 0) -> None:
+    """Computes `result`, which must be native and aligned, with the core's threads or so many `borrowed` ones."""
+    plan.run(_plain(first), _plain(second), result, borrowed)
 
 
 def packed(
@@ -134,9 +134,9 @@ def packed(
     return _native.Packed(plan, _plain(filters), None if bias is None else _plain(bias), activation, parameter)
 
 
-def run(packed: _native.Packed, plan: _native.Plan, x: np.ndarray, out: np.ndarray) -> None:
-    """Computes `out`, which must be native and aligned."""
-    packed.run(plan, _plain(x), out)
+def run(packed: _native.Packed, plan: _native.Plan, x: np.ndarray, out: np.ndarray, borrowed: int = 0) -> None:
+    """Computes `out`, which must be native and aligned, with the core's threads or so many `borrowed` ones."""
+    packed.run(plan, _plain(x), out, borrowed)
 
 
 # From this size on, the pages of fresh memory cost more than a look for memory that is kept.

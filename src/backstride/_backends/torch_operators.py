@@ -9,9 +9,11 @@ convolution. `backstride::layer` is the first of the three with a bias, and may 
 
 from __future__ import annotations
 
+import ctypes
 import functools
 import math
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -161,7 +163,7 @@ def _compute(wrt: Operand, first: Tensor, second: Tensor, sizes: Sizes) -> Tenso
         return result.zero_()
     one, other = _ops.given(wrt)
     plan = _plan.plan(wrt, recipe.geometry, _ELEMENTS[first.dtype], _precision.current())
-    numpy.compute(plan, _view(one, first), _view(other, second), _view(wrt, result))
+    numpy.compute(plan, _view(one, first), _view(other, second), _view(wrt, result), torch.get_num_threads())
     return result
 
 
@@ -187,6 +189,22 @@ def _view(operand: Operand, x: Tensor) -> np.ndarray:
 _ELEMENTS = {torch.bfloat16: "bfloat16"} | {
     getattr(torch, dtype): numpy.element(np.dtype(dtype)) for dtype in DTYPES if dtype != "bfloat16"
 }
+
+
+def _crew() -> int:
+    """The address of the function by which PyTorch's own code runs on many threads, or 0 if there is none. It is where
+    the loader looks for it on behalf of PyTorch's library: first among all, then in what that one needs."""
+    for library in (None, Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"):
+        try:
+            function = ctypes.CDLL(library and str(library)).GOMP_parallel
+        except (OSError, AttributeError):
+            continue
+        return ctypes.cast(function, ctypes.c_void_p).value or 0
+    return 0
+
+
+if torch.backends.openmp.is_available():
+    _native.lend(_crew())
 
 
 # On other devices: PyTorch's own convolution
@@ -424,7 +442,7 @@ def _compute_layer(input: Tensor, filter: Tensor, bias: Tensor | None, *rest: An
         element, precision = _ELEMENTS[input.dtype], _precision.current()
         plan = _plan.plan("output", recipe.geometry, element, precision, packed=True)
         packed = _packed(plan, filter, bias, element, precision, sizes.stride, sizes.dilation, sizes.groups)
-        numpy.run(packed, plan, _view("input", input), _view("output", result))
+        numpy.run(packed, plan, _view("input", input), _view("output", result), torch.get_num_threads())
     return result
 
 

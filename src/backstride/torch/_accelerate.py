@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import functools
 import math
+import statistics
 import time
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -25,8 +26,8 @@ _OURS: dict[type[nn.Module], type[nn.Module]] = {
 }
 _THEIRS = {ours: theirs for theirs, ours in _OURS.items()}
 
-# Seconds for which a layer is measured both ways, and how often at least.
-_BUDGET, _CALLS = 0.5, 5
+# Seconds for which a model is called with each layer computed in turns, and how often at least.
+_BUDGET, _CALLS = 2.0, 3
 
 
 class Accelerated(NamedTuple):
@@ -59,8 +60,9 @@ def accelerate(model: nn.Module, example_inputs: Any = None) -> Accelerated:
         model: any module. Its layers of exactly the types `torch.nn.ConvTranspose1d`, `2d` and `3d`, also
             parametrized or weight-normalized ones, are replaced where they are on a CPU and of floats.
         example_inputs: None, or what the model is called with: a tensor, a tuple of arguments or a dict of keyword
-            arguments. Then each layer is measured once, in evaluation, with the input that it gets, and left alone if
-            PyTorch is faster. Without, layers are left that PyTorch is known to compute faster.
+            arguments. Then the model is called so for about two seconds and eight times at least, in evaluation, and a
+            layer is left alone if PyTorch is faster within these calls. Without, layers are left that PyTorch is known
+            to compute faster.
 
     Returns:
         An `Accelerated`: which layers were replaced, and which were left and why.
@@ -77,15 +79,9 @@ def accelerate(model: nn.Module, example_inputs: Any = None) -> Accelerated:
                 left[name] = reason
             else:
                 fitting[name] = module
-    calls = {} if example_inputs is None else _recorded(model, list(fitting.values()), example_inputs)
+    shares = {} if example_inputs is None else _shares(model, list(fitting.values()), example_inputs)
     for name, module in fitting.items():
-        if example_inputs is None:
-            reason = _expected(module)
-        elif module not in calls:
-            reason = "the example did not reach it"
-        else:
-            reason = _measured(module, *calls[module])
-        if reason:
+        if reason := _expected(module) if example_inputs is None else _measured(shares.get(module)):
             left[name] = reason
         else:
             _become(module, _OURS)
@@ -126,6 +122,8 @@ def _unfit(module: nn.Module) -> str:
         return "backstride computes it already"
     if base not in _OURS:
         return f"its type {base.__qualname__} is not PyTorch's own"
+    if "forward" in vars(module):
+        return "its forward is not its type's"
     tensors = list(module.parameters())
     if any(tensor.device.type != "cpu" for tensor in tensors):
         return f"it is on {tensors[0].device}"
@@ -148,63 +146,63 @@ def _become(module: Any, types: Mapping[type[nn.Module], type[nn.Module]]) -> No
         forget(module)
 
 
-_Call = tuple[tuple[Any, ...], dict[str, Any]]
+def _shares(model: nn.Module, layers: list[nn.Module], example: Any) -> dict[nn.Module, float]:
+    """What share of the core's time PyTorch takes for each layer that is reached, in evaluation.
 
+    A layer alone, called again and again, would have its weight in the cache and other code's threads asleep. So the
+    times are those within calls of the model: of pairs of calls, in which PyTorch and the core compute all layers.
+    """
+    way = 0
+    seconds: dict[Any, tuple[list[float], list[float]]] = {layer: ([], []) for layer in layers}
 
-def _recorded(model: nn.Module, layers: list[nn.Module], example: Any) -> dict[nn.Module, _Call]:
-    """The arguments of each layer in a call of the model, in evaluation."""
-    calls: dict[nn.Module, _Call] = {}
-
-    def record(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        calls[module] = args, kwargs
+    def forward(layer: Any, *args: Any, **kwargs: Any) -> Any:
+        theirs = _base(layer)
+        result, taken = _timed(functools.partial((theirs, _OURS[theirs])[way].forward, layer, *args, **kwargs))
+        seconds[layer][way][-1] += taken
+        return result
 
     modes = {module: module.training for module in model.modules()}
-    hooks = [layer.register_forward_pre_hook(record, with_kwargs=True) for layer in layers]
     try:
+        for layer in layers:
+            layer.forward = functools.partial(forward, layer)
         model.eval()
-        with torch.no_grad():
-            if isinstance(example, Mapping):
-                model(**example)
-            else:
-                model(*(example if isinstance(example, tuple | list) else (example,)))
+        begin, calls = time.perf_counter(), 0
+        while calls <= _CALLS or time.perf_counter() - begin < _BUDGET:
+            for way in (0, 1):
+                for times in seconds.values():
+                    times[way].append(0.0)
+                with torch.no_grad():
+                    if isinstance(example, Mapping):
+                        model(**example)
+                    else:
+                        model(*(example if isinstance(example, tuple | list) else (example,)))
+            calls += 1
     finally:
-        for hook in hooks:
-            hook.remove()
+        for layer in layers:
+            del layer.forward
+            forget(layer)
         for module, mode in modes.items():
             module.training = mode
-    return calls
+    # The first calls make what is kept.
+    return {
+        layer: statistics.median(one / other for one, other in zip(theirs[1:], ours[1:], strict=True))
+        for layer, (theirs, ours) in seconds.items()
+        if all(theirs) and all(ours)
+    }
 
 
-def _measured(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
-    """Why PyTorch should go on computing a layer that is called so, or nothing."""
-    theirs = _base(module)
-    modes = {part: part.training for part in module.modules()}
-    module.eval()
-    try:
-        with torch.no_grad():
-            times = _times(
-                *(functools.partial(one.forward, module, *args, **kwargs) for one in (theirs, _OURS[theirs]))
-            )
-    finally:
-        for part, mode in modes.items():
-            part.training = mode
-        forget(module)
-    share = times[0] / times[1]
+def _timed(call: Callable[[], Any]) -> tuple[Any, float]:
+    """What a call returns, and the seconds that it takes."""
+    start = time.perf_counter()
+    result = call()
+    return result, time.perf_counter() - start
+
+
+def _measured(share: float | None) -> str:
+    """Why PyTorch should go on computing a layer, or nothing."""
+    if share is None:
+        return "the example did not reach it"
     return "" if share >= 1 else f"PyTorch takes {share:.2f} of the time"
-
-
-def _times(*calls: Callable[[], Any]) -> list[float]:
-    """The least seconds that each of these calls takes, made in turns: other programs can only make them more."""
-    for call in calls:
-        call()
-    times: list[list[float]] = [[] for _ in calls]
-    begin = time.perf_counter()
-    while len(times[0]) < _CALLS or time.perf_counter() - begin < _BUDGET:
-        for call, taken in zip(calls, times, strict=True):
-            start = time.perf_counter()
-            call()
-            taken.append(time.perf_counter() - start)
-    return [min(taken) for taken in times]
 
 
 def _expected(module: Any) -> str:
