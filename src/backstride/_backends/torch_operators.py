@@ -194,9 +194,9 @@ _ELEMENTS = {torch.bfloat16: "bfloat16"} | {
 def _crew() -> int:
     """The address of the function by which PyTorch's own code runs on many threads, or 0 if there is none. It is where
     the loader looks for it on behalf of PyTorch's library: first among all, then in what that one needs."""
-    for library in (None, Path(torch.__file__).parent / "lib" / "libtorch_cpu.so"):
+    for library in (None, str(Path(torch.__file__).parent / "lib" / "libtorch_cpu.so")):
         try:
-            function = ctypes.CDLL(library and str(library)).GOMP_parallel
+            function = ctypes.CDLL(library).GOMP_parallel
         except (OSError, AttributeError):
             continue
         return ctypes.cast(function, ctypes.c_void_p).value or 0

@@ -137,7 +137,8 @@ class ConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d):
     convolution computes.
 
     In evaluation, where the weight needs no gradient, a packed copy of it is kept, and made anew after the weight was
-    written to or `train` or `eval` was called. Writing through `weight.data` is not noticed: call `eval()` after it.
+    written to or `train` or `eval` was called. Writing through `weight.data` is not noticed: call `eval()` after it. A
+    weight that was made or copied in inference mode tells of no writing, and is packed in every call: make it outside.
 
     >>> import torch, backstride.torch
     >>> up = backstride.torch.ConvTranspose2d(16, 8, 5, stride=2, padding="same").eval()
