@@ -225,7 +225,7 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: convert.to_tflite(ConvTranspose(3)), ValueError, "2-D only"),
     (lambda: convert.from_tflite((3, 3, 1), None), ValueError, "`weights` must have 4 dimensions"),
     (lambda: convert.from_lax((3, 1, 1), 2, "same"), ValueError, "`padding` must be 'SAME', 'VALID'"),
-    (lambda: convert.from_lax((3, 1, 1), 2, [(1, 1)] * 2), ValueError, "`padding` must be an int or 1"),
+    (lambda: convert.from_lax((3, 1, 1), 2, [(1, 1)] * 2), ValueError, "`padding` must be a name, 1 (before, after)"),
     (lambda: convert.from_lax((3, 1, 1), 2, "SAME", None, ("NHC", "HIO", "NCH")), ValueError, "one layout"),
     (lambda: convert.from_lax((3, 1, 1), 2, "SAME", None, "NHC"), ValueError, "three strings"),
     (lambda: convert.from_flax_nnx(1, 1, 3, padding="CIRCULAR"), ValueError, "`padding` must be 'SAME', 'VALID'"),
@@ -240,8 +240,22 @@ BAD: list[tuple[Any, type[Exception], str]] = [
     (lambda: convert.from_onnx((1, 1, 3), pads=[1]), ValueError, "`pads` must be"),
     (lambda: LAYOUTS["torch"].write(np.ones((2, 2))), ValueError, "`filters` must have one to three axes"),
     (lambda: LAYOUTS["jax"].write(np.ones((2, 2, 3)), 2), ValueError, "`groups` must divide"),
+    (lambda: LAYOUTS["torch"].read(np.ones((5, 4, 3, 3)), 3), ValueError, "`groups` must divide the 5 channels"),
+    (lambda: LAYOUTS["torch"].read(np.ones((5, 4, 3, 3)), 0), ValueError, "`groups` must be positive"),
+    (lambda: LAYOUTS["torch"].read(np.ones((5, 4, 3, 3)), "1"), TypeError, "`groups` takes ints"),
+    (lambda: convert.from_keras(3, 5, strides=2, dilation_rate=2), ValueError, "not both"),
+    (lambda: convert.from_lax((5, 3, 4), 2, 5), TypeError, "`padding` must be a list or tuple"),
+    (lambda: ConvTranspose.from_json(None), TypeError, "`text` must be what `to_json` wrote"),
+    (lambda: ConvTranspose(3, groups=0), ValueError, "`groups` must be positive"),
     (lambda: convert.to_torch(ConvTranspose(3)).weights(np.ones((3, 2, 1))), ValueError, "`filters` must have shape"),
 ]
+
+
+@pytest.mark.parametrize("name", FRAMEWORKS)
+@pytest.mark.parametrize("layer", [None, "x", (3, 3)], ids=repr)
+def test_only_layers_are_written(name: str, layer: Any) -> None:
+    with pytest.raises(TypeError, match="`layer` must be a ConvTranspose"):
+        FRAMEWORKS[name].write(layer)
 
 
 @pytest.mark.parametrize(("call", "kind", "message"), BAD, ids=[message for *_, message in BAD])

@@ -175,7 +175,8 @@ def test_the_shift_of_the_usual_recipe(name: str, kernel: int, stride: int, rank
     usual = json.loads(said(*options, "--json"))["frameworks"]["torch"]["usual"]
     assert usual["shift"] == [shift] * rank
     row = next(line for line in said(*options, "--to", "torch").splitlines() if line.startswith("  padding="))
-    assert row.split()[-2:] == ["x".join([str(shift)] * rank), "torch"]
+    ways = [f"{shift} {way}" for way in ("up", "left")[-rank:]] if shift else ["0"]
+    assert row.split()[2:] == [*", ".join(ways).split(), "torch"]
 
 
 # Tables
@@ -198,7 +199,7 @@ def test_the_report() -> None:
         "all cells 1 2 2 3 2 3 2 3 2 3 2 3 2 3 2 3 2 3 2 3 2 3 2 3 2 3 2 3 2 3 2 2",
         "Uneven: cells inside sum 2 to 3 taps by turns, like a checkerboard.",
         "- Take a kernel divisible by the stride, 4 or 6: the counts are then equal.",
-        "padding=2, output_padding=1 1 torch, mlx, candle",
+        "padding=2, output_padding=1 1 left torch, mlx, candle",
         "layer = torch.nn.ConvTranspose1d(16, 3, 5, stride=2, padding=1)",
         "tflite has transposed convolutions in 2-D only; got one in 1-D",
         "arithmetic 7.68 kFLOP, two for each multiply-add of the definition",

@@ -226,9 +226,47 @@ def test_lists_and_numpy_arrays_may_stand_beside(library: Library) -> None:
 
 
 @pytest.mark.parametrize("library", LIBRARIES[1:], ids=str)
-def test_plans_are_for_numpy(library: Library) -> None:
-    with pytest.raises(TypeError, match=r"`filters` is an array of \w+, and a plan takes NumPy's"):
-        tf.plan(library.array(test_errors.W))
+def test_plans_give_the_same_back(library: Library) -> None:
+    x, w = test_errors.X, test_errors.W
+    bias = np.arange(w.shape[-2], dtype=w.dtype)
+    want = tf.plan(w, 2, bias=bias, activation="relu")(x)
+    for filters, b in (library.array(w), library.array(bias)), (w, bias):
+        result = tf.plan(filters, 2, bias=b, activation="relu")(library.array(x))
+        assert isinstance(result, library.kind)
+        assert_array_equal(library.numpy(result), want)
+    out = np.empty_like(want)
+    assert tf.plan(w, 2, bias=bias, activation="relu")(library.array(x), out=out) is out
+    assert_array_equal(out, want)
+    assert isinstance(tf.plan(library.array(w), 2)(x), np.ndarray)
+
+
+@pytest.mark.parametrize("library", LIBRARIES[1:], ids=str)
+def test_streams_give_the_same_back(library: Library) -> None:
+    plan = tf.plan(np.arange(24, dtype=np.float32).reshape(4, 2, 3), 2)
+    x = np.arange(2 * 7 * 3, dtype=np.float32).reshape(2, 7, 3)
+    stream = plan.stream()
+    parts = [stream(library.array(x[:, :3])), stream(library.array(x[:, 3:])), stream.finish()]
+    assert all(isinstance(part, library.kind) for part in parts)
+    assert_array_equal(np.concatenate([library.numpy(part) for part in parts], 1), plan(x))
+
+
+def test_plans_have_no_gradient() -> None:
+    x, plan = torch.from_numpy(test_errors.X).requires_grad_(), tf.plan(test_errors.W, 2)
+    with pytest.raises(TypeError, match=r"`x` requires a gradient, and a plan has none; use nn.conv2d_transpose"):
+        plan(x)
+    with torch.no_grad():
+        assert_array_equal(plan(x), plan(test_errors.X))
+    with pytest.raises(TypeError, match="`x` is traced by JAX, and a plan has no gradient"):
+        jax.jit(plan)(test_errors.X)
+    with pytest.raises(TypeError, match="`x` is on meta, and a plan computes on CPUs"):
+        plan(torch.from_numpy(test_errors.X).to("meta"))
+
+
+def test_plans_take_16_bits_of_pytorch() -> None:
+    x, w = torch.ones(1, 4, 3, dtype=torch.bfloat16), torch.ones(2, 5, 3, dtype=torch.bfloat16)
+    result = tf.plan(w, 2)(x)
+    assert result.dtype == torch.bfloat16
+    assert_array_equal(result.float(), np.full((1, 8, 5), 3))
 
 
 def test_autograd_boxes_are_tested() -> None:

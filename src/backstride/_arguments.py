@@ -571,16 +571,11 @@ ALPHAS = {"leaky_relu": 0.2, "elu": 1.0, "snake": 1.0}
 ACTIVATIONS = ("relu", "leaky_relu", "elu", "gelu", "sigmoid", "tanh", "snake")
 
 
-def numpy_array(name: str, value: Any) -> Any:
-    """An array argument of a plan: NumPy's, or what becomes one."""
-    value = plain(value)
-    if (library := _backends.home(value)) not in (None, "numpy"):
-        why = "traced by autograd, and a plan has no gradient"
-        if library != "autograd":
-            why = f"an array of {library}, and a plan takes NumPy's"
-        raise TypeError(f"`{name}` is {why}; use nn.conv2d_transpose")
-    ((_, array),) = of_one_library(Argument(name, value))
-    return array
+def lent(name: str, value: Any) -> tuple[Any, _backends.Backend]:
+    """The memory of an array argument of a plan, and the file of the library that lends it."""
+    ((_, array),) = of_one_library(Argument(name, plain(value)))
+    library = _backends.of(array)
+    return library.lent(name, array), library
 
 
 def check_rank(name: str, shape: Ints, rank: int) -> None:
@@ -667,7 +662,7 @@ def channel_bias(value: Any, filters: np.ndarray, groups: int) -> np.ndarray | N
     """A copy of a plan's bias."""
     if value is None:
         return None
-    array: np.ndarray = numpy_array("bias", value)
+    array: np.ndarray = lent("bias", value)[0]
     _of_one_dtype([Argument("filters", filters), Argument("bias", array)])
     channels = filters.shape[-2] * groups
     if array.shape != (channels,):

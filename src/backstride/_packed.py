@@ -37,8 +37,8 @@ def plan(
     """A transposed convolution with its filter, packed once and called many times: `p(x)`.
 
     It computes `activation(conv_transpose(x) + bias)` in one pass, for any batch and any lengths of `x`. Without bias
-    and activation the result has the bits of `nn.conv2d_transpose` and its kin of one and three axes. Plans are for
-    NumPy arrays; they have no gradient.
+    and activation the result has the bits of `nn.conv2d_transpose` and its kin of one and three axes. Plans take NumPy
+    arrays, PyTorch tensors on CPUs and JAX arrays, and give the same back; they have no gradient.
 
     >>> import numpy as np, backstride
     >>> filters = np.ones((4, 4, 8, 16), np.float32)
@@ -79,9 +79,9 @@ def plan(
 
     Raises:
         ValueError: an argument is not legal.
-        TypeError: an argument is of the wrong type, or traced by autograd.
+        TypeError: an argument is of the wrong type, traced, or a tensor that requires a gradient.
     """
-    filters = _arguments.numpy_array("filters", filters)
+    filters = _arguments.lent("filters", filters)[0]
     rank = filters.ndim - 2
     if rank not in _arguments.AXES:
         raise ValueError(f"`filters` must have 3, 4 or 5 dimensions; got shape {filters.shape}")
@@ -128,37 +128,38 @@ class Plan:
         if filters.size:
             self._packed = backend.packed(sizes.smallest(), filters, bias, *activation)
 
-    def __call__(self, x: Any, output_shape: Any = None, out: np.ndarray | None = None) -> np.ndarray:
+    def __call__(self, x: Any, output_shape: Any = None, out: np.ndarray | None = None) -> Any:
         """The result for `x`.
 
         Args:
             x: array `[batch, *lengths, in_channels]`, or channels second, of the dtype of the filters.
             output_shape: the result's shape, or its lengths alone; None is the plan's.
-            out: None, or an array of the result's shape and dtype that is filled and returned. Its memory may be
+            out: None, or a NumPy array of the result's shape and dtype that is filled and returned. Its memory may be
                 strided, but must be aligned and not that of `x`.
 
         Raises:
             ValueError: a shape or a length is not legal, `out` cannot be written to, or the plan's `workspace_bytes`
                 are too few.
-            TypeError: an argument is of the wrong type or dtype, or traced by autograd.
+            TypeError: an argument is of the wrong type or dtype, traced, or a tensor that requires a gradient.
             MemoryError: the result would not fit into this machine's memory.
         """
+        library: Any = backend
         if type(x) is not np.ndarray:
-            x = _arguments.numpy_array("x", x)
+            x, library = _arguments.lent("x", x)
         if x.dtype is not self._dtype:
             _arguments.check_dtype("x", x, self._dtype)
         if output_shape is not None:
             output_shape = _arguments.integers("output_shape", output_shape)
         shape, sized = self._resolve(x.shape, output_shape)
-        if out is None:
+        if fresh := out is None:
             out = backend.empty(shape, self._dtype)
         else:
             _arguments.check_out(out, shape, self._dtype, x)
         if sized is None or self._packed is None:
             self._fill(out)
         else:
-            self._compute(self._packed, sized, x, out)
-        return out
+            self._compute(self._packed, sized, x, out, library.borrowed())
+        return library.given_back(out) if fresh else out
 
     def stream(self) -> Stream:
         """A stream: takes one input of any length chunk by chunk, and gives the result's cells as soon as it can.
@@ -178,18 +179,20 @@ class Plan:
         """
         return Stream(self)
 
-    def _run_part(self, x: np.ndarray, pad: int, out: np.ndarray) -> None:
+    def _run_part(self, x: np.ndarray, pad: int, out: np.ndarray, threads: int) -> None:
         """Computes neighbouring cells of a result of one axis: input cell i of `x` reaches `out` from
         `i * stride - pad` on, and all that reach it are there."""
         if self._packed is None or not x.size:
             self._fill(out)
         elif out.size:
-            self._compute(self._packed, self._part(x.shape, out.shape, pad), x, out)
+            self._compute(self._packed, self._part(x.shape, out.shape, pad), x, out, threads)
 
-    def _compute(self, packed: _native.Packed, sized: _native.Plan, x: np.ndarray, out: np.ndarray) -> None:
+    def _compute(
+        self, packed: _native.Packed, sized: _native.Plan, x: np.ndarray, out: np.ndarray, threads: int
+    ) -> None:
         if self._sizes.workspace is not None:
             _arguments.check_in_place("x", x, self._sizes.workspace)
-        backend.run(packed, sized, x, out)
+        backend.run(packed, sized, x, out, threads)
 
     def _fill(self, out: np.ndarray) -> None:
         """Gives all cells the value of those that no tap reaches, where no tap or no input exists."""

@@ -61,14 +61,14 @@ class Stream:
         self._plan, self._flow = plan, sizes.flow()
         self._axis = 2 if sizes.window.channels_first else 1
         self._channels = sizes.filters.value.shape[-2] * sizes.groups
-        self._place: _Place | None = _Place(0, None)
+        self._place: _Place | None = _Place(0, None, backend)
 
     @property
     def delay(self) -> int:
         """By how many cells the result lags: of n cells of input, `max(n * stride - delay, 0)` are given at once."""
         return self._flow.delay
 
-    def __call__(self, chunk: Any) -> np.ndarray:
+    def __call__(self, chunk: Any) -> Any:
         """The cells that are settled with this chunk and were not before.
 
         After an error the stream is where it was.
@@ -79,12 +79,13 @@ class Stream:
 
         Raises:
             ValueError: the shape is not legal, or the stream is over.
-            TypeError: `chunk` is of the wrong type or dtype, or traced by autograd.
+            TypeError: `chunk` is of the wrong type or dtype, traced, or a tensor that requires a gradient.
             MemoryError: the result would not fit into this machine's memory.
         """
         place, flow = self._open(), self._flow
+        library: Any = backend
         if type(chunk) is not np.ndarray:
-            chunk = _arguments.numpy_array("chunk", chunk)
+            chunk, library = _arguments.lent("chunk", chunk)
         self._check(chunk, place.past)
         past = self._cut(chunk, 0, 0) if place.past is None else place.past
         carried, length = past.shape[self._axis], chunk.shape[self._axis]
@@ -98,20 +99,23 @@ class Stream:
             middle = end if chunk.nbytes <= _JOINED else min(flow.reached(place.inputs), end)
             needed = max(flow.inputs(middle) - place.inputs, 0)
             both = self._joined(past, self._cut(chunk, 0, needed))
-            self._compute(both, place.inputs - carried, self._cut(out, 0, middle - begin), begin)
+            self._compute(both, place.inputs - carried, self._cut(out, 0, middle - begin), begin, library.borrowed())
         if middle < end:
-            self._compute(chunk, place.inputs, self._cut(out, middle - begin, end - begin), middle)
+            self._compute(chunk, place.inputs, self._cut(out, middle - begin, end - begin), middle, library.borrowed())
 
         keep = max(inputs - flow.first_input(end), 0)
         if keep <= length:
             last = np.array(self._cut(chunk, length - keep, length), self._plan._dtype)
         else:
             last = self._joined(self._cut(past, carried - (keep - length), carried), chunk)
-        self._place = _Place(inputs, last)
-        return out
+        self._place = _Place(inputs, last, library)
+        return library.given_back(out)
 
-    def finish(self) -> np.ndarray:
+    def finish(self) -> Any:
         """The cells that are left, now that there are no more chunks. The stream is over after it.
+
+        Returns:
+            An array of the library of the last chunk.
 
         Raises:
             ValueError: there was no chunk, or padding crops more than the chunks make; the stream is not over then.
@@ -121,9 +125,9 @@ class Stream:
             raise ValueError("`finish` needs a chunk before it, from which it knows the batch; one of length 0 will do")
         begin, end = self._flow.settled(place.inputs), self._plan._sizes.end(place.inputs)
         out = self._empty(place.past.shape[0], end - begin)
-        self._compute(place.past, place.inputs - place.past.shape[self._axis], out, begin)
+        self._compute(place.past, place.inputs - place.past.shape[self._axis], out, begin, place.library.borrowed())
         self._place = None
-        return out
+        return place.library.given_back(out)
 
     def __repr__(self) -> str:
         if self._place is None:
@@ -150,9 +154,9 @@ class Stream:
                 f"they must be equal"
             )
 
-    def _compute(self, x: np.ndarray, first: int, out: np.ndarray, begin: int) -> None:
+    def _compute(self, x: np.ndarray, first: int, out: np.ndarray, begin: int, threads: int) -> None:
         """The cells from `begin` on, of whose input `x` has the cells from `first` on."""
-        self._plan._run_part(x, begin + self._flow.pad - first * self._flow.stride, out)
+        self._plan._run_part(x, begin + self._flow.pad - first * self._flow.stride, out, threads)
 
     def _empty(self, batch: int, length: int) -> np.ndarray:
         channels = self._channels
@@ -169,7 +173,9 @@ class Stream:
 
 class _Place(NamedTuple):
     """Where a stream is: how many cells of input it has had, and the last of them, which later cells of the result need
-    too; None is before the first chunk. One value, so that a call that is interrupted has changed nothing."""
+    too; None is before the first chunk. And of which library the last chunk was. One value, so that a call that is
+    interrupted has changed nothing."""
 
     inputs: int
     past: np.ndarray | None
+    library: Any

@@ -88,6 +88,15 @@ class Backend(Protocol):
     def to_numpy(self, value: Any) -> np.ndarray:
         """What a variable holds, as a NumPy array."""
 
+    def lent(self, name: str, array: Any) -> np.ndarray:
+        """The memory of `array`, for what has no gradient, or a TypeError that names it `name`."""
+
+    def given_back(self, result: np.ndarray) -> Any:
+        """An array of this library in the memory of `result`, which nobody else holds."""
+
+    def borrowed(self) -> int:
+        """How many threads of the library's own the core computes on, or 0 for the core's."""
+
 
 # What was found so far: dicts, and imports by statements, since PyTorch's compiler, which traces calls, knows them. It
 # does not know modules that come out of a call, so each file says by itself that it was loaded.

@@ -110,4 +110,13 @@ assigned = numpy.assigned
 to_numpy = numpy.to_numpy
 
 
+def lent(name: str, array: Any) -> Any:
+    """See `backstride._backends.Backend`: boxes only exist where something is differentiated."""
+    raise TypeError(f"`{name}` is traced by autograd, and a plan has no gradient; use nn.conv2d_transpose")
+
+
+given_back = numpy.given_back
+borrowed = numpy.borrowed
+
+
 loaded(__name__)

@@ -241,4 +241,19 @@ def to_numpy(value: jax.Array) -> np.ndarray:
     return np.asarray(value)
 
 
+def lent(name: str, array: jax.Array) -> np.ndarray:
+    """See `backstride._backends.Backend`."""
+    if isinstance(array, jax.core.Tracer):
+        raise TypeError(f"`{name}` is traced by JAX, and a plan has no gradient; use nn.conv2d_transpose")
+    return to_numpy(array)
+
+
+def given_back(result: np.ndarray) -> jax.Array:
+    """See `backstride._backends.Backend`."""
+    return jnp.asarray(result)
+
+
+borrowed = numpy.borrowed
+
+
 loaded(__name__)

@@ -172,4 +172,25 @@ def to_numpy(value: Tensor) -> np.ndarray:
     return value.numpy()
 
 
+def lent(name: str, array: Tensor) -> np.ndarray:
+    """See `backstride._backends.Backend`."""
+    if array.requires_grad and torch.is_grad_enabled():
+        raise TypeError(
+            f"`{name}` requires a gradient, and a plan has none; use nn.conv2d_transpose or backstride.torch's layers, "
+            f"or call it under torch.no_grad()"
+        )
+    if array.device.type != "cpu":
+        raise TypeError(f"`{name}` is on {array.device}, and a plan computes on CPUs; use nn.conv2d_transpose")
+    return to_numpy(array.resolve_neg())
+
+
+def given_back(result: np.ndarray) -> Tensor:
+    """See `backstride._backends.Backend`."""
+    if numpy.dtype_name(result) == "bfloat16":
+        return torch.from_numpy(result.view(np.int16)).view(torch.bfloat16)
+    return torch.from_numpy(result)
+
+
+borrowed = torch.get_num_threads
+
 loaded(__name__)

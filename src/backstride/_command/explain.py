@@ -49,7 +49,8 @@ def explain(
             "--pad",
             "--pads",
             metavar="same|valid|2|1,2|1,2x0,1",
-            help="A name, numbers or pairs, as the framework takes them; TensorFlow's pairs are what is cut off.",
+            help="A name, numbers or pairs, as the framework takes them. Without --from: same, if not given, or valid, "
+            "or pairs of what is cut off.",
         ),
     ] = None,
     input: Annotated[str, typer.Option(metavar="16|16x20", help="Lengths of the input.")] = INPUT,
@@ -82,7 +83,7 @@ def explain(
         bool | None, typer.Option("--use-consistent-padding", help="With --from jax.")
     ] = None,
     channels_first: Annotated[
-        bool, typer.Option("--channels-first", help="Arrays are [batch, channels, ...].")
+        bool, typer.Option("--channels-first", help="Arrays have channels before the axes.")
     ] = False,
     no_bias: Annotated[bool, typer.Option("--no-bias", help="The layer has no bias.")] = False,
     to: Annotated[

@@ -6,13 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from html import escape
 
-from backstride._arguments import AXES
 from backstride._explain.arithmetic import Along, along
 from backstride._explain.line import Usual, line
 from backstride._explain.plane import plane
 from backstride._explain.scene import Scene, svg
 from backstride._explain.verdict import verdict
 from backstride.convert import FRAMEWORKS, ConvTranspose
+from backstride.convert._port import moved
 
 # The input of pictures in notebooks.
 PIXELS = 4
@@ -21,7 +21,7 @@ PIXELS = 4
 def picture(layer: ConvTranspose, input: int | Sequence[int]) -> Scene:
     """What the layer does to an input of these lengths; of three axes, the last two are drawn."""
     axes = along(layer, input)
-    headline = verdict(axes[-2:]).headline
+    headline = verdict(axes).headline
     port = FRAMEWORKS["torch"].write(layer)
     if layer.rank == 1:
         usual = None
@@ -31,12 +31,9 @@ def picture(layer: ConvTranspose, input: int | Sequence[int]) -> Scene:
         return line(axes[0], _title(axes, "cell"), headline, usual)
     notes = []
     if port.usual and any(port.shift):
-        off = " and ".join(
-            f"{count} along the {name}" for count, name in zip(port.shift, AXES[layer.rank], strict=True) if count
-        )
-        notes.append(f"PyTorch's usual {port.usual.arguments} puts pixels too near the beginning, by {off}.")
+        notes.append(f"PyTorch's usual {port.usual.arguments} is shifted {moved(port.shift)}.")
     if layer.rank == 3:
-        notes.append("Height and width of three axes; along the depth it goes on in the same way.")
+        notes.append("Height and width of three axes; the counts along the depth multiply those that are drawn.")
     return plane(axes[-2:], _title(axes, "pixel"), headline, notes)
 
 

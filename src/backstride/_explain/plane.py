@@ -36,6 +36,8 @@ def plane(axes: Sequence[Along], title: str, verdict: str, notes: Sequence[str] 
         _stamp(scene, rows, columns, row, column, n)
     _frame(scene, rows, columns)
     key = ["coloured frames: the stamps of the coloured pixels", "black frame: the result"]
+    if any(each.kept.start < 0 or each.kept.stop > each.axis.full for each in (rows, columns)):
+        key.append("in the frame beyond all stamps: zeros that are added")
     key += ["hatched: cut"] * cut + [f"{shown}: how many taps a pixel sums"] * bool(shown)
     bottom = max(rows.end, rows.origin + 186)
     for n in range(0, len(key), 2):

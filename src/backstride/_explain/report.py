@@ -16,6 +16,7 @@ from backstride._explain.cost import Cost
 from backstride._explain.explanation import Explanation, paddings
 from backstride._explain.paste import pasted
 from backstride.convert import Port
+from backstride.convert._port import moves
 
 COLUMNS = 80
 CALL = 3e-6  # seconds that a call takes by itself, about
@@ -80,7 +81,7 @@ def _arithmetic(axis: Along) -> RenderableType:
         for cells, end in ((axis.before, "before"), (axis.after, "after"))
     ]
     result = f"{axis.full} - {_signed(axis.before)} - {_signed(axis.after)} = {axis.full - axis.before - axis.after}"
-    if axis.full - axis.before - axis.after < 0:
+    if axis.full - axis.before - axis.after <= 0:
         result += ", which leaves nothing"
     return _grid(
         [
@@ -120,7 +121,7 @@ def _few(values: Sequence[int], most: int, wanted: int | None = None) -> Iterato
         yield from values
         return
     places = {*range(most - 1), len(values) - 1}
-    if wanted in values:
+    if wanted is not None and wanted in values:
         places.add(values.index(wanted))
     last = -1
     for place in sorted(places):
@@ -181,12 +182,11 @@ def _usual(explained: Explanation, ports: dict[str, Port]) -> Iterator[Renderabl
         return
     table = _table("recipe", "off by", "of", left=(0, 1, 2))
     for (arguments, shift), names in sorted(alike.items(), key=lambda each: not any(each[0][1])):
-        off = "x".join(map(str, shift)) if any(shift) else "0"
+        off = ", ".join(f"{count} {way}" for count, way in moves(shift)) or "0"
         table.add_row(arguments, off, ", ".join(names), style="bold" if any(shift) else "")
     yield Padding(table, (0, 0, 0, 2), expand=False)
     if any(any(shift) for _, shift in alike):
-        axes = f", by {' x '.join(explained.names)}" if explained.layer.rank > 1 else ""
-        yield _prose(f"Off by: how many cells too near the beginning the result lies{axes}.", "dim")
+        yield _prose("Off by: how many cells, and where to, the result is shifted.", "dim")
 
 
 def _calls(ports: dict[str, Port | str]) -> Iterator[RenderableType]:

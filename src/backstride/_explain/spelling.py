@@ -286,6 +286,8 @@ def _as(source: str, padding: Any, rank: int) -> Any:
         return [pair[0] for pair in pairs] + [pair[-1] for pair in pairs]
     if source == "tf.nn":
         return [(0, 0), *_pairs(padding), (0, 0)]
+    if source.startswith("jax.") or source == "haiku":
+        return _pairs(padding)
     return tuple(padding)
 
 

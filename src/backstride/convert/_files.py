@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from backstride import _arguments as arguments
 from backstride import _files
 from backstride.convert import _arrays, _keras_file, _keras_model, _onnx_file, _state_dict
 from backstride.convert._named_layer import NamedLayer
@@ -70,7 +71,8 @@ def save(path: str | os.PathLike[str], layers: Iterable[NamedLayer], framework: 
             .onnx: a model with an input and an output, `<name>.input` and `<name>.output`, for each layer;
             .keras: a Functional model of Keras 3, with an input and an output for each layer;
             .safetensors, .npz: the weights, by the names that `framework` has for them.
-        layers: each with a name of its own. In names '/' becomes '.' or the reverse, as the framework has it.
+        layers: each with a name of its own. In names '/' becomes '.' or the reverse, as the framework has it; Keras has
+            neither, and '_' for both.
         framework: 'torch' ('<name>.weight' and '<name>.bias'; where none is given, .safetensors files are for it),
             'flax' or 'tensorflow' ('<name>/kernel' and '<name>/bias'). Where a framework has no groups or dilations,
             the filter has zeros instead; what is left to crop is in the note, as JSON.
@@ -81,6 +83,8 @@ def save(path: str | os.PathLike[str], layers: Iterable[NamedLayer], framework: 
     """
     path = Path(path)
     _check_suffix(path, (".keras", ".onnx", *ARRAYS))
+    if not isinstance(layers, Iterable):
+        raise TypeError(f"`layers` must be of NamedLayer, as `load` returns them; got {arguments.shown(layers)}")
     found = list(layers)
     for one in found:
         if not isinstance(one, NamedLayer):

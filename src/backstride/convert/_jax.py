@@ -147,7 +147,7 @@ def from_flax_nnx(
     layer = _layer(kernel, strides, kernel_dilation, in_features, out_features, False, use_bias)
     if isinstance(padding, str):
         return layer.replace(crop=_by_name(layer, padding))
-    return layer.replace(crop=_turned(layer, _pairs(padding, layer.rank)))
+    return layer.replace(crop=_turned(layer, _pairs(padding, layer.rank, ints=True)))
 
 
 def from_haiku(
@@ -220,7 +220,7 @@ def from_equinox(
         raise ValueError(f"`output_padding` must be below the stride; got {output_padding=} with {stride=}")
     name = padding.upper() if isinstance(padding, str) else ""
     if name not in ("SAME", "SAME_LOWER"):
-        pairs = ((0, 0),) * layer.rank if name == "VALID" else _pairs(padding, layer.rank)
+        pairs = ((0, 0),) * layer.rank if name == "VALID" else _pairs(padding, layer.rank, ints=True)
         return layer.replace(crop=tuple((a, b - more) for (a, b), more in zip(pairs, added, strict=True)))
     crop = []
     for extent, step, more in zip(layer.extent, layer.stride, added, strict=True):
@@ -277,6 +277,7 @@ def to_conv_general_dilated(layer: ConvTranspose) -> Port:
     Args:
         layer: any layer.
     """
+    layer = GENERAL.told(layer)
     said = {
         "rhs": (*layer.kernel, layer.in_channels // layer.groups, layer.out_channels),
         "window_strides": (1,) * layer.rank,
@@ -358,6 +359,7 @@ def to_equinox(layer: ConvTranspose) -> Port:
     Args:
         layer: any layer.
     """
+    layer = EQUINOX.told(layer)
     said = {
         "num_spatial_dims": layer.rank,
         "in_channels": layer.in_channels,
@@ -417,12 +419,13 @@ def _turned(layer: ConvTranspose, pairs: Sequence[tuple[int, int]]) -> Crop:
     return tuple((extent - 1 - a, extent - 1 - b) for extent, (a, b) in zip(layer.extent, pairs, strict=True))
 
 
-def _pairs(padding: Any, rank: int) -> Crop:
-    """A pair for each axis; an int, alone or among others, is both numbers of a pair."""
-    entries = [padding] * rank if isinstance(padding, int) else arguments.entries("padding", padding)
-    pairs = [(entry, entry) if isinstance(entry, int) else entry for entry in entries]
-    if len(pairs) != rank:
-        raise ValueError(f"`padding` must be an int or {rank} (before, after) pairs; got padding={padding!r}")
+def _pairs(padding: Any, rank: int, ints: bool = False) -> Crop:
+    """A pair for each axis; with `ints`, an int, alone or among others, is both numbers of one."""
+    entries = [padding] * rank if ints and isinstance(padding, int) else arguments.entries("padding", padding)
+    pairs = [(entry, entry) if ints and isinstance(entry, int) else entry for entry in entries]
+    if len(pairs) != rank or any(isinstance(pair, int) for pair in pairs):
+        an_int = "an int or " if ints else ""
+        raise ValueError(f"`padding` must be a name, {an_int}{rank} (before, after) pairs; got {padding=}")
     return arguments.pairs("padding", pairs, rank)
 
 

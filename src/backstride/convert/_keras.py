@@ -52,6 +52,8 @@ def from_keras(
         channels_first=data_format is not None and arguments.keras_channels_first(data_format),
         bias=use_bias,
     )
+    if max(layer.stride) > 1 and max(layer.dilation) > 1:
+        raise ValueError(f"Keras has `strides` or `dilation_rate` above 1, not both; got {strides=}, {dilation_rate=}")
     same = arguments.keras_crop(padding, layer.rank) is None
     if output_padding is None:
         return layer.replace(crop=_same.crop(layer, same))

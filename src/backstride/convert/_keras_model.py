@@ -30,8 +30,11 @@ class Step:
 
 def save(path: Path, layers: Sequence[NamedLayer]) -> None:
     """Writes one functional model of all layers."""
-    stored = _notes.stored(layers, KERAS, "/", ".")
+    stored = _notes.stored(layers, KERAS, "/.", "_")
     chains = {name: _chain(name, found, port) for name, (found, port) in stored.items()}
+    names = [step.name for chain in chains.values() for step in chain]
+    if len(set(names)) < len(names):
+        raise ValueError(f"names such as 'up' and 'up_input' are one too many in a Keras model; got {list(stored)}")
     # Keras counts the layers of a class by how many follow until an output, and the first comes first among equals.
     order = sorted(stored, key=lambda name: _after(chains[name]), reverse=True)
     entries = [entry for name in order for entry in _entries(chains[name], stored[name][0])]
@@ -86,10 +89,10 @@ def _chain(name: str, found: NamedLayer, port: Port) -> list[Step]:
     shape: list[int | None] = [None] * (layer.rank + 2)
     shape[1 if layer.channels_first else -1] = layer.in_channels
     return [
-        Step("InputLayer", f"{name}.input", {"batch_shape": shape}),
-        *_resized("ZeroPadding", "padding", f"{name}.pad", port, around),
+        Step("InputLayer", f"{name}_input", {"batch_shape": shape}),
+        *_resized("ZeroPadding", "padding", f"{name}_pad", port, around),
         Step(f"Conv{layer.rank}DTranspose", name, {**said, "use_bias": layer.bias}),
-        *_resized("Cropping", "cropping", f"{name}.crop", port, crop),
+        *_resized("Cropping", "cropping", f"{name}_crop", port, crop),
     ]
 
 
@@ -104,7 +107,7 @@ def _resized(kind: str, argument: str, name: str, port: Port, cells: Crop) -> li
     step = Step(f"{kind}{rank}D", name, config)
     if rank > 1 or not first:
         return [step]
-    turned = [Step("Permute", f"{name}.{way}", {"dims": (2, 1)}) for way in ("channels_last", "channels_first")]
+    turned = [Step("Permute", f"{name}_{way}", {"dims": (2, 1)}) for way in ("channels_last", "channels_first")]
     return [turned[0], step, turned[1]]
 
 

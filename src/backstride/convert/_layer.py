@@ -73,7 +73,7 @@ class ConvTranspose:
         taps = arguments.kernel("kernel", kernel, 1)
         if not 1 <= (rank := len(taps)) <= 3:
             raise ValueError(f"`kernel` must have one to three ints, one per axis; got {kernel=}")
-        channels = {"in_channels": in_channels, "out_channels": out_channels, "groups": groups}
+        channels = {"groups": groups, "in_channels": in_channels, "out_channels": out_channels}
         flags = {"channels_first": channels_first, "bias": bias}
         fields = {
             "kernel": arguments.layer_ints("kernel", taps, rank),
@@ -197,6 +197,8 @@ class ConvTranspose:
     @staticmethod
     def from_json(text: str) -> ConvTranspose:
         """The layer that `to_json` wrote."""
+        if not isinstance(text, str):
+            raise TypeError(f"`text` must be what `to_json` wrote; got {arguments.shown(text)}")
         try:
             fields = json.loads(text)
         except (ValueError, RecursionError) as error:

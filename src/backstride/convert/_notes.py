@@ -35,10 +35,10 @@ class Noted:
 def stored(
     layers: Sequence[NamedLayer], framework: Framework, foreign: str = "", own: str = ""
 ) -> dict[str, tuple[NamedLayer, Port]]:
-    """Layers with their ports, by what a file calls them: by their names with `own` in place of `foreign`."""
+    """Layers with their ports, by what a file calls them: by their names with `own` for each of `foreign`'s signs."""
     result: dict[str, tuple[NamedLayer, Port]] = {}
     for found in layers:
-        name = found.name.replace(foreign, own) if foreign else found.name
+        name = "".join(own if sign in foreign else sign for sign in found.name)
         if not name or name in result:
             raise ValueError(f"every layer needs a name of its own; got {[layer.name for layer in layers]}")
         result[name] = found, framework.write(found.layer)

@@ -88,6 +88,7 @@ def to_onnx(layer: ConvTranspose) -> Port:
     Args:
         layer: any layer.
     """
+    layer = ONNX.told(layer)
     pads = [max(before, 0) for before, _ in layer.crop] + [max(after, 0) for _, after in layer.crop]
     # By its specification up to the dilation as well, but ONNX Runtime takes less than a stride only.
     added = [min(max(-after, 0), stride - 1) for (_, after), stride in zip(layer.crop, layer.stride, strict=True)]

@@ -53,6 +53,8 @@ class Framework:
 
     def told(self, layer: ConvTranspose) -> ConvTranspose:
         """The layer as the framework has to be told it: without groups or dilations, if it has none."""
+        if not isinstance(layer, ConvTranspose):
+            raise TypeError(f"`layer` must be a ConvTranspose; got {_arguments.shown(layer)}")
         self.check_rank(layer.rank)
         if not self.groups(layer):
             layer = layer.replace(groups=1)
@@ -168,13 +170,15 @@ class Port:
             notes.append(f"{name} has no arguments for this layer: {_recipe(self.crop)}.")
         if self.usual and any(self.shift):
             usual = self.usual.arguments
-            notes.append(f"The usual recipe, {usual}, has the right length and is shifted {_moved(self.shift)}.")
+            notes.append(f"The usual recipe, {usual}, has the right length and is shifted {moved(self.shift)}.")
         if not self.every_size:
             notes.append(f"{name} has the lengths of the result in the file; as constants, for one size of input only.")
         if layer.groups > 1 and not self.framework.groups(layer):
             notes.append(f"{name} has no groups here: the filter is block-diagonal, {layer.groups} times the work.")
         if max(layer.dilation) > 1 and not self.framework.dilations(layer):
             notes.append(f"{name} has no dilations here: the filter has taps of zeros between its own.")
+        if self.channels_first and name.startswith("tf."):
+            notes.append("TensorFlow computes channels first on GPUs only; backstride does anywhere.")
         if self.channels_first != layer.channels_first:
             notes.append(f"{name} takes arrays with channels {'first' if self.channels_first else 'last'}.")
         return tuple(notes)
@@ -199,15 +203,15 @@ def _recipe(crop: Crop) -> str:
     return ", ".join(steps)
 
 
-def _moved(shift: Sequence[int]) -> str:
-    """Where to, and how far, in words."""
+def moves(shift: Sequence[int]) -> list[tuple[int, str]]:
+    """By how many pixels and where to a shift moves a result, along each axis along which it does."""
     ways = {"width": ("left", "right"), "height": ("up", "down"), "depth": ("to the front", "to the back")}
-    moves = [
-        f"{_pixels(cells)} {ways[axis][cells < 0]}"
-        for axis, cells in zip(AXES[len(shift)], shift, strict=True)
-        if cells
-    ]
-    return "by " + " and ".join(moves)
+    return [(abs(cells), ways[axis][cells < 0]) for axis, cells in zip(AXES[len(shift)], shift, strict=True) if cells]
+
+
+def moved(shift: Sequence[int]) -> str:
+    """The same in words."""
+    return "by " + " and ".join(f"{_pixels(count)} {way}" for count, way in moves(shift))
 
 
 def _pixels(count: int) -> str:

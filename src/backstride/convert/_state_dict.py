@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import os
 from collections.abc import Mapping
@@ -119,6 +120,8 @@ def _described(said: Any, shape: tuple[int, ...], bias: bool) -> ConvTranspose:
         if "kernel" in said:
             layer = ConvTranspose(**{**channels, "channels_first": True, "bias": bias, **said})
         else:
+            if unknown := said.keys() - inspect.signature(from_torch).parameters.keys():
+                raise ValueError(f"ConvTranspose{len(shape) - 2}d has no argument {', '.join(map(repr, unknown))}")
             layer = from_torch(**{**channels, "kernel_size": shape[2:], "bias": bias, **said}, rank=len(shape) - 2)
     if shape != (expected := (layer.in_channels, layer.out_channels // layer.groups, *layer.kernel)):
         raise ValueError(f"the weight has shape {shape}, and that of {layer!r} has {expected}")

@@ -39,8 +39,9 @@ class Layout:
         """A filter in TensorFlow's order, `[*kernel, out_channels // groups, in_channels]`, in this one."""
         filters = _array("filters", filters)
         *kernel, out_channels, in_channels = filters.shape
+        share = _share("filters", in_channels, groups)
         if self.grouped == "I" and groups > 1:
-            filters = filters.reshape(*kernel, out_channels, groups, _share("filters", filters, in_channels, groups))
+            filters = filters.reshape(*kernel, out_channels, groups, share)
             filters = _transposed(filters, [*range(len(kernel)), -2, -3, -1]).reshape(
                 *kernel, -1, in_channels // groups
             )
@@ -54,10 +55,11 @@ class Layout:
         places = self._places(weights.ndim - 2)
         filters = _transposed(weights, [places.index(n) for n in range(weights.ndim)])
         *kernel, out_channels, in_channels = filters.shape
+        share = _share("weights", out_channels if self.grouped == "I" else in_channels, groups)
         if self.flipped:
             filters = _flipped(filters, range(len(kernel)))
         if self.grouped == "I" and groups > 1:
-            filters = filters.reshape(*kernel, groups, _share("weights", weights, out_channels, groups), in_channels)
+            filters = filters.reshape(*kernel, groups, share, in_channels)
             filters = _transposed(filters, [*range(len(kernel)), -2, -3, -1]).reshape(
                 *kernel, out_channels // groups, groups * in_channels
             )
@@ -111,9 +113,10 @@ def _array(name: str, value: Any) -> Any:
     return array
 
 
-def _share(name: str, array: Any, channels: int, groups: int) -> int:
-    if groups < 1 or channels % groups:
-        raise ValueError(f"`groups` must divide {channels} channels of `{name}`; got groups={groups}")
+def _share(name: str, channels: int, groups: int) -> int:
+    """The channels of one group, of so many in all."""
+    if channels % arguments.count("groups", groups):
+        raise ValueError(f"`groups` must divide the {channels} channels of `{name}`; got {groups=}")
     return channels // groups
 
 
