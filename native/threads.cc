@@ -229,9 +229,9 @@ Pool &pool() {
 /// which it is not asked, and the library that the crew is of would have to wait for new ones.
 void run_on(Crew crew, Job &job) {
     const auto come = [](void *data) {
-        Job &job = *static_cast<Job *>(data);
-        if (std::this_thread::get_id() == job.caller || job.helpers.fetch_add(1) < job.places)
-            job.work();
+        Job &shared = *static_cast<Job *>(data);
+        if (std::this_thread::get_id() == shared.caller || shared.helpers.fetch_add(1) < shared.places)
+            shared.work();
     };
     crew(come, &job, static_cast<unsigned>(borrowed), 0);
 }
