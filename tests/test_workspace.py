@@ -34,9 +34,6 @@ DEFAULT = 64 << 20
 # What is not blocks: lists of them, code that runs for the first time, a page here and there.
 SLACK = 96 << 10
 
-# Huge pages round up what is touched, if the kernel happens to have some; PR_SET_THP_DISABLE does without.
-SMALL_PAGES = "assert ctypes.CDLL(None).prctl(41, 1, 0, 0, 0) == 0"
-
 PROBE = """
 import ctypes, re, sys
 from pathlib import Path
@@ -45,7 +42,6 @@ import numpy as np, backstride
 def status(name):
     return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
-{small_pages}
 backstride.set_num_threads({threads})
 shape, filter, stride, format, dtype = {layer}
 x, filters = np.full(shape, 1, dtype), np.full(filter, 1, dtype)
@@ -66,12 +62,7 @@ for bound in {bounds}:
 @pytest.mark.parametrize("threads", [1, 2])
 @pytest.mark.parametrize("name", LAYERS)
 def test_the_peak_is_within_the_bound(python: Python, name: str, threads: int) -> None:
-    peaks = [
-        int(line)
-        for line in python(
-            PROBE.format(small_pages=SMALL_PAGES, threads=threads, layer=LAYERS[name], bounds=BOUNDS)
-        ).split()
-    ]
+    peaks = [int(line) for line in python(PROBE.format(threads=threads, layer=LAYERS[name], bounds=BOUNDS)).split()]
     assert len(peaks) == len(BOUNDS)
     for peak, bound in zip(peaks, BOUNDS, strict=True):
         assert peak <= (bound or DEFAULT) + SLACK
@@ -136,7 +127,8 @@ from backstride._geometry import Axis, Geometry
 def status(name):
     return int(re.search(name + r":\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) * 1024
 
-{small_pages}
+# Huge pages would round up what is touched, where the kernel has some: PR_SET_THP_DISABLE.
+assert ctypes.CDLL(None).prctl(41, 1, 0, 0, 0) == 0
 backstride.set_num_threads(2)
 geometry = Geometry((Axis(48, 4, 96, 2, 1, 1), Axis(48, 4, 96, 2, 1, 1)), 1, {channels}, {channels}, {groups})
 x, y = (np.ones(geometry.shape(name), np.float32) for name in ("input", "output"))
@@ -159,7 +151,7 @@ for workspace in {bounds}:
 @pytest.mark.parametrize(("channels", "groups"), [(256, 1), (64, 1), (256, 4)])
 def test_the_filter_gradient_is_within_the_bound(python: Python, channels: int, groups: int) -> None:
     bounds = (DEFAULT, 8 << 20, 4 << 20)
-    peaks = python(GRADIENT.format(small_pages=SMALL_PAGES, channels=channels, groups=groups, bounds=bounds)).split()
+    peaks = python(GRADIENT.format(channels=channels, groups=groups, bounds=bounds)).split()
     for peak, bound in zip(peaks, bounds, strict=True):
         assert int(peak) <= bound + SLACK
 
