@@ -77,7 +77,8 @@ template <class T> class Scatter {
                 const Axis &axis = axes_[i];
                 const Index at = rest % axis.input * axis.stride + tap[i] * axis.dilation - axis.pad;
                 exists = exists && at >= 0 && at < axis.output;
-                cell += at * step;
+                if (exists) // where not, it may be too far away to be multiplied
+                    cell += at * step;
                 rest /= axis.input;
                 step *= axis.output;
             }
