@@ -17,6 +17,7 @@ from typing import NamedTuple
 
 import numpy as np
 from peers.backstride import geometry
+from results import DTYPES
 from workload import Workload, published
 
 import backstride
@@ -33,14 +34,14 @@ class Candidate(NamedTuple):
     call: Callable[[], object]
 
 
-def candidates(work: Workload, packed: bool) -> tuple[str, list[Candidate]]:
+def candidates(work: Workload, dtype: str, packed: bool) -> tuple[str, list[Candidate]]:
     """The algorithm that is taken, and all that can compute the layer."""
     sized, mode = geometry(work), _precision.current()
-    x, filter, _ = work.arrays("float32")
-    result = np.empty(sized.shape("output"), np.float32)
+    x, filter, _ = work.arrays(dtype)
+    result = np.empty(sized.shape("output"), x.dtype)
     found = []
     for algorithm in _precision.admitted(mode):
-        plan = _plan.plan("output", sized, "float32", mode, packed, algorithm=algorithm)
+        plan = _plan.plan("output", sized, dtype, mode, packed, algorithm=algorithm)
         costs = dict(plan.costs())
         if plan.algorithm != algorithm or algorithm not in costs:
             continue
@@ -50,7 +51,7 @@ def candidates(work: Workload, packed: bool) -> tuple[str, list[Candidate]]:
             found.append(Candidate(algorithm, expected, lambda f=filters, p=plan: core.run(f, p, x, result)))
         else:
             found.append(Candidate(algorithm, expected, lambda p=plan: core.compute(p, x, filter, result)))
-    return _plan.plan("output", sized, "float32", mode, packed).algorithm, found
+    return _plan.plan("output", sized, dtype, mode, packed).algorithm, found
 
 
 def measured(found: list[Candidate], quick: bool) -> list[float]:
@@ -79,17 +80,18 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", default=[""], metavar="PART", help="layers whose names hold one of these")
     parser.add_argument("--modes", nargs="+", default=["packed", "eager"], choices=["packed", "eager"])
     parser.add_argument("--precision", default="default", choices=_precision.MODES)
+    parser.add_argument("--dtype", default="float32", choices=DTYPES)
     parser.add_argument("--quick", action="store_true", help="fewer calls")
     parser.add_argument("--threads", type=int, default=backstride.get_num_threads())
     options = parser.parse_args()
     backstride.set_num_threads(options.threads)
     works = [work for work in published() if any(part in work.name for part in options.only)]
     for mode in options.modes:
-        print(f"{mode}, float32, precision {options.precision!r}, {options.threads} threads, {_native.isa()}")
+        print(f"{mode}, {options.dtype}, precision {options.precision!r}, {options.threads} threads, {_native.isa()}")
         losses = []
         with backstride.precision(options.precision):
             for work in works:
-                taken, found = candidates(work, mode == "packed")
+                taken, found = candidates(work, options.dtype, mode == "packed")
                 times = measured(found, options.quick)
                 loss = dict(zip((each.algorithm for each in found), times, strict=True))[taken] / min(times)
                 losses.append(loss)

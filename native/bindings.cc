@@ -173,7 +173,8 @@ class BoundPacked {
     std::vector<std::string_view> kernels() const {
         Plan plan = plan_;
         std::vector<std::string_view> names;
-        for (const Algorithm algorithm : {Algorithm::tiles, Algorithm::lanes, Algorithm::merged, Algorithm::winograd}) {
+        for (const Algorithm algorithm :
+             {Algorithm::tiles, Algorithm::lanes, Algorithm::merged, Algorithm::matrix, Algorithm::winograd}) {
             plan.algorithm = algorithm;
             if (std::visit([&](const auto &packed) { return packed.algorithm(plan); }, packed_) == algorithm)
                 names.push_back(kernel_name(plan));

@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "gather.h"
 #include "lanes.h"
 #include "merged.h"
 #include "scatter.h"
@@ -30,6 +31,7 @@ constexpr Machine kMachines[] = {
     {8, 4, 1.5, 1.5, 8, 4, 2, 0.5},
 #if defined(BACKSTRIDE_X86)
     {32, 8, 2.5, 2.5, 12, 5, 3, 1},
+    {64, 16, 3, 3, 16, 5, 3, 1.5},
     {64, 16, 3, 3, 16, 5, 3, 1.5},
 #elif defined(BACKSTRIDE_AARCH64)
     {20, 4, 2, 2, 8, 5, 3, 1}, // not measured
@@ -68,6 +70,8 @@ constexpr double kOuter = 0.6, kRowSteps = 7, kReads = 6, kAdded = 5;
 // In Winograd's algorithm points that a thread makes for itself are read from nearby, and chains of additions are
 // short.
 constexpr double kNearby = 4, kTilesOfChain = 32;
+// Multiply-adds of a matrix unit in a nanosecond, with all columns of its products or half of them.
+constexpr double kMatrixRate = 500, kHalfMatrixRate = 350;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -137,12 +141,26 @@ double outer_step(double rows, double columns) {
 
 double rounded_up(double value, double step) { return std::ceil(value / step) * step; }
 
+/// Multiply-adds of a matrix unit, which multiplies whole rows, columns and chunks.
+double matrix_products(const Plan &plan) {
+    const Geometry &geometry = plan.geometry;
+    const Channels channels(plan);
+    Index longest = geometry.batch;
+    for (const Axis &axis : geometry.axes)
+        longest = std::max(longest, plan.wrt == Operand::output ? ceil_div(axis.output, axis.stride) : axis.input);
+    const double rows = real(longest) / real(ceil_div(longest, kMatrixRows));
+    return products(geometry) * kMatrixRows / rows * rounded_up(real(channels.columns), kMatrixColumns / 2) /
+           real(channels.columns) * rounded_up(real(channels.depth), kMatrixDepth) / real(channels.depth);
+}
+
+/// Time to bring a filter of so many elements of float32 from memory.
+double far(const Machine &machine, double filter) {
+    return filter <= kCached ? 0 : filter / machine.weights * (filter > kNear ? 2 : 1);
+}
+
 /// Time to multiply, and to bring the filter from memory.
 double multiply(const Machine &machine, double products, double depth, double filter) {
-    const double time = products * (1 + kSteps / depth) / machine.products;
-    if (filter <= kCached)
-        return time;
-    return time + filter / machine.weights * (filter > kNear ? 2 : 1);
+    return products * (1 + kSteps / depth) / machine.products + far(machine, filter);
 }
 
 /// Elements of points made in a nanosecond, by calls of so many channels at most, each of which takes as long as some.
@@ -239,6 +257,11 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         if (!merged_fits(plan))
             break;
         return cost(merged_layer(plan), Algorithm::tiles, packed) + kEdges;
+    case Algorithm::matrix:
+        if (!matrix_fits(plan))
+            break;
+        return matrix_products(plan) / (columns > kMatrixColumns / 2 ? kMatrixRate : kHalfMatrixRate) +
+               far(machine, filter * reached(geometry) / 2) + pack + moved / 2;
     case Algorithm::taps: break;
     case Algorithm::winograd: {
         if (!plan.scheme)

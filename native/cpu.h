@@ -7,8 +7,8 @@
 namespace backstride {
 
 #if defined(BACKSTRIDE_X86)
-enum class Isa { portable, avx2, avx512 };
-constexpr std::string_view kIsaNames[] = {"portable", "avx2", "avx512"};
+enum class Isa { portable, avx2, avx512, amx };
+constexpr std::string_view kIsaNames[] = {"portable", "avx2", "avx512", "amx"};
 #elif defined(BACKSTRIDE_AARCH64)
 enum class Isa { portable, neon };
 constexpr std::string_view kIsaNames[] = {"portable", "neon"};
@@ -24,5 +24,9 @@ Isa best_isa();
 /// package is imported, then left alone.
 Isa active_isa();
 void lower_isa(Isa isa);
+
+/// Whether this process may use the matrix unit of the processor. The operating system is asked when the first layer
+/// could make use of it, since a process that may has larger signal frames from then on.
+bool matrix_unit_granted();
 
 } // namespace backstride

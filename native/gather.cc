@@ -3,6 +3,7 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <numeric>
 #include <optional>
 
@@ -32,6 +33,15 @@ constexpr Index kEnoughTasks = 32;
 // Multiply-adds between two looks at whether the caller wants to stop: some 20 ms of the slowest kernel.
 constexpr Index kInterruptEvery = 1 << 22;
 
+/// Whether every kMatrixDepth channels of bfloat16 are a cache line: a matrix unit takes a third longer to load rows
+/// that are not.
+bool whole_lines(const View &source) {
+    bool whole = reinterpret_cast<std::uintptr_t>(source.data) % 64 == 0;
+    for (int i = 0; i < 4; ++i)
+        whole = whole && (source.shape[i] == 1 || source.stride[i] % kMatrixDepth == 0);
+    return whole;
+}
+
 /// How many matrix products a region is: one for each group, but channels that have a filter each are columns of one.
 Index products(const Plan &plan) { return plan.channelwise ? 1 : plan.geometry.groups; }
 
@@ -44,15 +54,39 @@ struct Region {
     Index taps, source_tap, filter_tap; // along width: how many, and how far apart in the source and the filter
 };
 
-template <class T> class Gather {
+/// Products by a plan's kernel, whose factors are of the type of the sums.
+template <class T> struct ByKernel {
+    using Sum = T;
+    using Factor = T;
+    using Filter = PackedFilter<T>;
+    static Index width(const Plan &plan) { return plan.kernel->columns; }
+};
+
+/// Products by a matrix unit, of bfloat16.
+struct ByMatrix {
+    using Sum = float;
+    using Factor = Bfloat;
+    using Filter = PackedPairs;
+    static Index width(const Plan &) { return kMatrixColumns; }
+};
+
+template <class By> class Gather {
+    using T = typename By::Sum;
+    using S = typename By::Factor;
+    static constexpr bool kMatrix = std::is_same_v<By, ByMatrix>;
+
   public:
-    Gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
+    Gather(const Plan &plan, const View &source, const typename By::Filter &filter, const Epilogue<T> &epilogue,
            const View &target, Poll poll)
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue), groups_(products(plan)),
           depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_),
-          panels_(ceil_div(columns_, plan.kernel->columns)), direct_(in_place<T>(target, plan.element)),
-          streaming_(direct_ && epilogue.empty() &&
-                     streamed<T>(target, plan.element, std::gcd(columns_, Index{plan.kernel->columns}))) {
+          width_(By::width(plan)), panels_(ceil_div(columns_, width_)), readable_(in_place<S>(source, plan.element)),
+          direct_(in_place<S>(target, plan.element)),
+          streaming_(direct_ && (kMatrix || epilogue.empty()) &&
+                     streamed<S>(target, plan.element, std::gcd(columns_, width_))) {
+        if constexpr (kMatrix)
+            readable_ = readable_ && depth_ == filter.chunks() * filter.chunk() &&
+                        (depth_ % kMatrixDepth != 0 || taps() * columns_ < kFewestProducts || whole_lines(source));
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
             each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
@@ -64,16 +98,34 @@ template <class T> class Gather {
             epilogue.on_columns(unreached_.data(), 0, 1, target.shape[4], 0);
         }
         cut();
-        if (const Index copied = whole_copy(); copied >= 0) {
-            fit(copied);
-            whole_.emplace(source, plan.element, plan.isa, poll);
-        } else
-            fit(0);
+        const Index copied = whole_copy();
+        fit(std::max<Index>(copied, 0));
+        if constexpr (!kMatrix)
+            if (copied >= 0)
+                whole_.emplace(source, plan.element, plan.isa, poll);
     }
 
     void run(Poll poll) const {
         const Index tasks = blocks() * groups_ * panel_shares_;
         parallel_for(tasks, [this](Index task) { compute(task); }, poll, most_threads_);
+    }
+
+    /// The same; returns the blocks in which something is not finite.
+    std::vector<Cells> run_suspiciously(Poll poll) {
+        suspect_ = std::vector<std::atomic<bool>>(static_cast<std::size_t>(blocks()));
+        run(poll);
+        std::vector<Cells> cells;
+        for (Index block = 0; block < blocks(); ++block)
+            if (suspect_[static_cast<std::size_t>(block)]) {
+                const Box box = box_of(block);
+                Cells of{{}, {}, {1, 1, 1, 1}};
+                for (std::size_t i = 0; i < 4; ++i) {
+                    of.first[i] = box[i].first;
+                    of.last[i] = box[i].last;
+                }
+                cells.push_back(of);
+            }
+        return cells;
     }
 
     void run(const std::vector<Cells> &cells, Poll poll) const {
@@ -97,8 +149,8 @@ template <class T> class Gather {
 
     /// What a block reads of the source.
     struct Part {
-        Window<const T> window;
-        std::optional<Buffer<T>> copy;
+        Window<const S> window;
+        std::optional<Buffer<S>> copy;
     };
 
     Index blocks() const { return blocks_[0] * blocks_[1] * blocks_[2] * blocks_[3]; }
@@ -109,8 +161,8 @@ template <class T> class Gather {
         Index source_cells = 1; // per position
         for (const Axis &axis : plan_.geometry.axes)
             source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
-        const Index bytes = (plan_.channelwise ? columns_ : depth_) * source_cells * Index{sizeof(T)};
-        const Index block = std::clamp(filter_.panel_size() * Index{sizeof(T)}, kBlockBytes, kMostBlockBytes);
+        const Index bytes = (plan_.channelwise ? columns_ : depth_) * source_cells * Index{sizeof(S)};
+        const Index block = std::clamp(filter_.panel_size() * Index{sizeof(S)}, kBlockBytes, kMostBlockBytes);
         positions_ = filter_.packed() ? std::clamp(block / bytes, kFewestPositions, kMostPositions) : kFewPositions;
         Index whole = target_.shape[0]; // positions per phase of the result
         for (int i : {1, 2, 3})
@@ -119,7 +171,7 @@ template <class T> class Gather {
             positions_ /= 2;
         cut(positions_);
         // Shares of panels read the source again each, smaller blocks the filter, which may be in their caches.
-        const bool cached = panels_ * filter_.panel_size() * Index{sizeof(T)} <= kBlockBytes;
+        const bool cached = panels_ * filter_.panel_size() * Index{sizeof(S)} <= kBlockBytes;
         while (filter_.packed() && positions_ > kFewestPositions &&
                blocks() * groups_ * (cached ? 1 : panels_) < kEnoughTasks)
             cut(positions_ /= 2);
@@ -164,8 +216,10 @@ template <class T> class Gather {
     /// Bytes of the source as a whole copy, 0 if it is read where it is, or -1 if each block copies the part that it
     /// reads.
     Index whole_copy() const {
-        if (in_place<T>(source_, plan_.element))
+        if (readable_)
             return 0;
+        if (kMatrix)
+            return -1;
         const Geometry &geometry = plan_.geometry;
         double products = static_cast<double>(geometry.batch) *
                           static_cast<double>(geometry.in_channels * (geometry.out_channels / geometry.groups));
@@ -175,7 +229,7 @@ template <class T> class Gather {
         for (Index length : source_.shape)
             source *= static_cast<double>(length);
         const double part = part_size(), copied = part * static_cast<double>(blocks() * groups_ * panel_shares_);
-        const bool in_parts = part * sizeof(T) <= kMostPartBytes &&
+        const bool in_parts = part * sizeof(S) <= kMostPartBytes &&
                               (copied <= kMostCopied * source || copied * kFewestProducts <= products);
         const bool too_large =
             plan_.workspace.binding && source * sizeof(T) > static_cast<double>(plan_.workspace.bytes) / 2;
@@ -185,14 +239,14 @@ template <class T> class Gather {
     /// Chooses smaller blocks and fewer threads, if the workspace asks for it, when so many bytes of the source are
     /// copied as a whole, or none.
     void fit(Index copied) {
-        const bool parts = copied == 0 && !in_place<T>(source_, plan_.element);
+        const bool parts = copied == 0 && !readable_;
         copied = copied ? Memory::rounded(copied) : 0;
         const auto taken = [&] {
             const auto bytes = [](double size) {
                 return size > 0 ? Memory::rounded(static_cast<Index>(size) * Index{sizeof(T)}) : 0;
             };
             const Index cells = direct_ ? 0 : block_[0] * block_[1] * block_[2] * block_[3];
-            return bytes(parts ? part_size() : 0) + bytes(static_cast<double>(cells * plan_.kernel->columns));
+            return bytes(parts ? part_size() : 0) + bytes(static_cast<double>(cells * width_));
         };
         while (copied + taken() > plan_.workspace.bytes && positions_ > 1)
             cut(positions_ /= 2);
@@ -202,10 +256,13 @@ template <class T> class Gather {
 
     /// Copies the part of the source that these runs read, unless all of it is there.
     Part part(Range images, const std::vector<Run> (&runs)[3], Range channels) const {
-        if (whole_) {
-            const auto &[data, stride] = whole_->rows();
-            return {{data, {stride[0], stride[1], stride[2], stride[3], 1}, {}}, {}};
-        }
+        if (readable_)
+            return {window<S>(source_), {}};
+        if constexpr (!kMatrix)
+            if (whole_) {
+                const auto &[data, stride] = whole_->rows();
+                return {{data, {stride[0], stride[1], stride[2], stride[3], 1}, {}}, {}};
+            }
         Box box = {{images, {}, {}, {}, channels}};
         for (std::size_t i : {1, 2, 3}) {
             Range &cells = box[i] = {source_.shape[i], 0};
@@ -218,24 +275,34 @@ template <class T> class Gather {
             if (cells.count() <= 0)
                 return {}; // no runs
         }
-        Buffer<T> copy(cells_of(box));
-        const Window<T> to = window(copy.get(), box);
-        load(plan_.element, plan_.isa, source_, box, to);
+        Box room = box;
+        if constexpr (kMatrix)
+            room[4].last = room[4].first + filter_.chunks() * filter_.chunk();
+        Buffer<S> copy(cells_of(room));
+        const Window<S> to = window(copy.get(), room);
+        if constexpr (kMatrix)
+            load(plan_.isa, source_, box, room[4].count(), to);
+        else
+            load(plan_.element, plan_.isa, source_, box, to);
         return {to, std::move(copy)};
     }
 
     void compute(Index task) const {
         const Index share = task % panel_shares_;
         const Index group = task / panel_shares_ % groups_;
-        Index block = task / panel_shares_ / groups_;
+        const Range panels = {share * panels_ / panel_shares_, (share + 1) * panels_ / panel_shares_};
+        compute(box_of(task / panel_shares_ / groups_), {1, 1, 1}, group, panels);
+    }
+
+    /// The cells of a block.
+    Box box_of(Index block) const {
         Box box{};
         for (std::size_t i : {3, 2, 1, 0}) {
             const Index first = block % blocks_[i] * block_[i];
             box[i] = {first, std::min(first + block_[i], target_.shape[i])};
             block /= blocks_[i];
         }
-        const Range panels = {share * panels_ / panel_shares_, (share + 1) * panels_ / panel_shares_};
-        compute(box, {1, 1, 1}, group, panels);
+        return box;
     }
 
     /// Of each axis the cells first, first + step ... of the box.
@@ -246,39 +313,44 @@ template <class T> class Gather {
                 if ((run.target - box[i + 1].first) % step[i] == 0)
                     runs[i].push_back(run);
             });
-        const Range channels = plan_.channelwise ? Range{panels.first * plan_.kernel->columns,
-                                                         std::min(columns_, panels.last * plan_.kernel->columns)}
-                                                 : Range{group * depth_, (group + 1) * depth_};
+        const Range channels = plan_.channelwise
+                                   ? Range{panels.first * width_, std::min(columns_, panels.last * width_)}
+                                   : Range{group * depth_, (group + 1) * depth_};
         const Part source = part(box[0], runs, channels);
-        if (filter_.packed() && direct_) {
+        if (!kMatrix && filter_.packed() && direct_) {
             box[4] = {columns_of(group, panels.first).first, columns_of(group, panels.last - 1).last};
-            return compute(box, step, runs, source.window, window<T>(target_), group, panels, nullptr);
+            return compute(box, step, runs, source.window, window<S>(target_), group, panels, nullptr);
         }
         // One panel at a time, which serves all regions while it is in the cache, or whose sums are kept there.
-        const Buffer<T> weights(filter_.packed() ? 1 : filter_.panel_size());
+        const Buffer<S> weights(filter_.packed() ? 1 : filter_.panel_size());
         std::optional<Buffer<T>> sums;
         for (Index panel = panels.first; panel < panels.last; ++panel) {
             box[4] = columns_of(group, panel);
-            if (!direct_ && !sums)
+            const S *const own = filter_.panel(group, panel, weights.get());
+            if (direct_) {
+                compute(box, step, runs, source.window, window<S>(target_), group, {panel, panel + 1}, own);
+                continue;
+            }
+            if (!sums)
                 sums.emplace(cells_of(box)); // the first panel is the widest
-            const Window<T> target = direct_ ? window<T>(target_) : window(sums->get(), box);
-            compute(box, step, runs, source.window, target, group, {panel, panel + 1},
-                    filter_.panel(group, panel, weights.get()));
-            if (!direct_)
-                store(target, box, step, plan_.element, plan_.isa, target_);
+            const Window<T> target = window(sums->get(), box);
+            compute(box, step, runs, source.window, target, group, {panel, panel + 1}, own);
+            store(target, box, step, plan_.element, plan_.isa, target_);
         }
     }
 
     /// Columns of a panel, counted through all groups.
     Range columns_of(Index group, Index panel) const {
-        const Index first = panel * plan_.kernel->columns, last = std::min(first + plan_.kernel->columns, columns_);
+        const Index first = panel * width_, last = std::min(first + width_, columns_);
         return {group * columns_ + first, group * columns_ + last};
     }
 
-    /// The weights are those of the only panel, or null where the filter is packed.
+    /// The weights are those of the only panel, or null where the filter is packed. The target is of sums or, where it
+    /// is the result, of elements.
+    template <class To>
     void compute(const Box &box, const std::array<Index, 3> &step, const std::vector<Run> (&runs)[3],
-                 const Window<const T> &source, const Window<T> &target, Index group, Range panels,
-                 const T *weights) const {
+                 const Window<const S> &source, const Window<To> &target, Index group, Range panels,
+                 const S *weights) const {
         if (!covered_)
             fill_box(box, step, target);
         Region region;
@@ -294,16 +366,23 @@ template <class T> class Gather {
     }
 
     /// Gives all cells the value of those that no tap reaches.
-    void fill_box(const Box &box, const std::array<Index, 3> &step, const Window<T> &target) const {
+    template <class To>
+    void fill_box(const Box &box, const std::array<Index, 3> &step, const Window<To> &target) const {
         for (Index n = box[0].first; n < box[0].last; ++n)
             for (Index d = box[1].first; d < box[1].last; d += step[0])
                 for (Index h = box[2].first; h < box[2].last; h += step[1])
                     for (Index w = box[3].first; w < box[3].last; w += step[2])
-                        std::copy_n(unreached_.data() + box[4].first, box[4].count(),
-                                    target.at({n, d, h, w, box[4].first}));
+                        std::transform(unreached_.data() + box[4].first, unreached_.data() + box[4].last,
+                                       target.at({n, d, h, w, box[4].first}), [](T value) {
+                                           if constexpr (std::is_same_v<To, T>)
+                                               return value;
+                                           else
+                                               return narrow<To>(value);
+                                       });
     }
 
-    void fill(Region &region, const Window<const T> &source, const Window<T> &target, Range images,
+    template <class To>
+    void fill(Region &region, const Window<const S> &source, const Window<To> &target, Range images,
               const std::array<Run, 3> &runs, Index group) const {
         region.count[0] = images.count();
         region.source[0] = region.target[0] = images.first;
@@ -334,8 +413,10 @@ template <class T> class Gather {
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
     /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
-    bool multiply(const Region &region, const Window<const T> &source, const Window<T> &target, Index group,
-                  Index panel, const T *weights) const {
+    bool multiply(const Region &region, const Window<const S> &source, const Window<T> &target, Index group,
+                  Index panel, const T *weights) const
+        requires(!kMatrix)
+    {
         const auto [along, others] = along_longest(region.count);
 
         const Range channels = columns_of(group, panel);
@@ -396,16 +477,110 @@ template <class T> class Gather {
         return true;
     }
 
+    /// The same by the matrix unit, for two pieces of lines at a time. All pieces have as many rows: the last of a line
+    /// begins so early, and makes some cells again.
+    template <class To>
+    bool multiply(const Region &region, const Window<const S> &source, const Window<To> &target, Index group,
+                  Index panel, const S *weights) const
+        requires kMatrix
+    {
+        const auto [along, others] = along_longest(region.count);
+        const Range channels = columns_of(group, panel);
+        const Index length = region.count[along], pieces = ceil_div(length, kMatrixRows),
+                    rows = ceil_div(length, pieces);
+        const MatrixFunctions &unit = *matrix_functions(plan_.isa);
+        Pairs pairs{};
+        pairs.a_row = region.source_step[along];
+        pairs.a_tap = region.source_tap;
+        pairs.b = weights;
+        pairs.b_tap = filter_.tap_size(panel);
+        pairs.b_step = region.filter_tap * pairs.b_tap;
+        pairs.segments = region.rows.data();
+        pairs.count = static_cast<Index>(region.rows.size());
+        pairs.taps = region.taps;
+        pairs.chunks = filter_.chunks();
+        pairs.chunk = filter_.chunk();
+        pairs.rows = static_cast<int>(rows);
+        pairs.halves = filter_.halves(panel);
+        const S *const from = source.at(region.source);
+        To *const to =
+            target.at({region.target[0], region.target[1], region.target[2], region.target[3], channels.first});
+        // Sums are stored while the unit makes the next: it takes some time for the last of them to arrive.
+        alignas(64) float sums[2][2 * kMatrixRows * kMatrixColumns];
+        struct {
+            To *to[2];
+            int lines = 0;
+        } made[2];
+        int now = 0;
+        const auto finish = [&](int which) {
+            for (int line = 0; line < made[which].lines; ++line) {
+                float *const of_line = sums[which] + line * kMatrixRows * kMatrixColumns;
+                if (!unit.finite(of_line, pairs.rows, pairs.halves))
+                    suspect_[block_at(region.target)] = true;
+                epilogue_.on_columns(of_line, kMatrixColumns, rows, channels.count(), channels.first);
+                moves<To>(plan_.isa).store(of_line, kMatrixColumns, rows, channels.count(), made[which].to[line],
+                                           region.target_step[along], streaming_);
+            }
+            made[which].lines = 0;
+        };
+        const auto make = [&] {
+            pairs.lines = made[now].lines;
+            pairs.c = sums[now];
+            unit.multiply(pairs);
+            now = 1 - now;
+            finish(now);
+        };
+        const Index line = length * pairs.count * pairs.taps * pairs.chunks * pairs.chunk * channels.count();
+        Index done = 0;
+        bool stopped = false;
+        unit.begin(pairs.rows, pairs.chunk);
+        for (Index i = 0; i < region.count[others[0]] && !stopped; ++i)
+            for (Index j = 0; j < region.count[others[1]] && !stopped; ++j)
+                for (Index k = 0; k < region.count[others[2]] && !stopped; ++k) {
+                    const auto offset = [&](const Index *step) {
+                        return i * step[others[0]] + j * step[others[1]] + k * step[others[2]];
+                    };
+                    const Index read = offset(region.source_step), written = offset(region.target_step);
+                    for (Index piece = 0; piece < pieces; ++piece) {
+                        const Index begin = std::min(piece * rows, length - rows);
+                        auto &[places, lines] = made[now];
+                        pairs.a[lines] = from + read + begin * pairs.a_row;
+                        places[lines++] = to + written + begin * region.target_step[along];
+                        if (lines == 2)
+                            make();
+                    }
+                    if ((done += line) > kInterruptEvery) {
+                        done = 0;
+                        stopped = interrupted();
+                    }
+                }
+        if (made[now].lines > 0)
+            make();
+        finish(1 - now);
+        unit.end();
+        return !stopped;
+    }
+
+    /// The block in which a cell of the result is.
+    std::size_t block_at(const Index *cell) const {
+        Index block = 0;
+        for (int i = 0; i < 4; ++i)
+            block = block * blocks_[i] + cell[i] / block_[i];
+        return static_cast<std::size_t>(block);
+    }
+
     const Plan &plan_;
     const View &source_, &target_;
-    const PackedFilter<T> &filter_;
+    const typename By::Filter &filter_;
     const Epilogue<T> &epilogue_;
     std::optional<Readable<T>> whole_; // the source, unless each block copies a part
     const Index groups_;
-    const Index depth_, columns_, panels_; // of one group
-    const bool direct_, streaming_;
-    bool covered_ = true; // every cell of the result is reached by some tap, or else
+    const Index depth_, columns_, width_, panels_; // of one group, and how wide a panel is
+    bool readable_;                                // whether the source is read where it is
+    const bool direct_, streaming_;                // whether the result is written so, and around the caches
+    bool covered_ = true;                          // every cell of the result is reached by some tap, or else
     std::vector<T> unreached_;
+    mutable std::vector<std::atomic<bool>> suspect_; // blocks in which something is not finite
     Index positions_, block_[4], blocks_[4], panel_shares_, most_threads_;
 };
 
@@ -428,7 +603,26 @@ bool panels_are_used_once(const Plan &plan) {
 template <class T>
 void gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
             const View &target, Poll poll) {
-    Gather<T>(plan, source, filter, epilogue, target, poll).run(poll);
+    Gather<ByKernel<T>>(plan, source, filter, epilogue, target, poll).run(poll);
+}
+
+bool matrix_fits(const Plan &plan) {
+    const auto &axes = plan.geometry.axes;
+    return plan.element == Element::bfloat16 && matrix_functions(plan.isa) && plan.precision != Precision::strict &&
+           plan.wrt != Operand::filter && !plan.channelwise &&
+           std::all_of(axes, axes + 3, [](const Axis &axis) { return axis.dilation == 1; }) && matrix_unit_granted();
+}
+
+PackedPairs pairs(const Plan &plan, const View &filter) {
+    return {filter, plan.element, plan.geometry.groups, plan.wrt == Operand::output ? 4 : 3, plan.isa};
+}
+
+void gather_pairs(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,
+                  const View &target, const std::function<void(const std::vector<Cells> &)> &again, Poll poll) {
+    const std::vector<Cells> suspect =
+        Gather<ByMatrix>(plan, source, filter, epilogue, target, poll).run_suspiciously(poll);
+    if (!suspect.empty())
+        again(suspect);
 }
 
 template <class T>
@@ -436,7 +630,7 @@ void gather_cells(const Plan &plan, const View &source, const PackedFilter<T> &f
                   const View &target, const std::vector<Cells> &cells, Poll poll) {
     Plan bounded = plan;
     bounded.workspace.binding = false; // so few cells read little of the source
-    Gather<T>(bounded, source, filter, epilogue, target, poll).run(cells, poll);
+    Gather<ByKernel<T>>(bounded, source, filter, epilogue, target, poll).run(cells, poll);
 }
 
 #define INSTANTIATE(T)                                                                                                 \

@@ -149,6 +149,53 @@ template <class T> void PackedFilter<T>::pack_tap(Index group, Index index, Inde
     });
 }
 
+PackedPairs::PackedPairs(const View &filter, Element element, Index groups, int depth_axis, Isa isa)
+    : filter_(filter, element, groups, depth_axis, kMatrixColumns, isa), groups_(groups),
+      taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
+      depth_(depth_axis == 4 ? filter.shape[4] / groups : filter.shape[3]),
+      columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), chunks_(ceil_div(depth_, kMatrixDepth)),
+      chunk_(ceil_div(ceil_div(depth_, chunks_), 2) * 2) {}
+
+void PackedPairs::pack(Poll poll) {
+    data_.emplace(groups_ * group_size());
+    const Index panels = ceil_div(columns_, kMatrixColumns);
+    parallel_for(
+        groups_ * panels * taps_,
+        [&](Index task) {
+            const Index tap = task % taps_, index = task / taps_ % panels, group = task / taps_ / panels;
+            const Bfloat *to = panel(group, index, nullptr) + tap * tap_size(index);
+            pack_tap(group, index, tap, const_cast<Bfloat *>(to));
+        },
+        poll);
+}
+
+const Bfloat *PackedPairs::panel(Index group, Index index, Bfloat *room) const {
+    if (data_)
+        return data_->get() + group * group_size() + index * 2 * taps_ * half();
+    for (Index tap = 0; tap < taps_; ++tap)
+        pack_tap(group, index, tap, room + tap * tap_size(index));
+    return room;
+}
+
+void PackedPairs::pack_tap(Index group, Index index, Index tap, Bfloat *to) const {
+    // Rows of floats whose low halves are zeros, the last ones of the padding.
+    const Index columns = this->columns(index), depth = chunks_ * chunk_, halves = this->halves(index);
+    const Buffer<float> room(depth * columns);
+    std::fill(room.get() + depth_ * columns, room.get() + depth * columns, 0.0f);
+    const float *const rows = filter_.tap(group, index, tap, room.get());
+    for (Index k = 0; k < depth; k += 2)
+        for (Index half = 0; half < halves; ++half) {
+            const Index chunk = k / chunk_, count = std::min(kHalf, columns - half * kHalf);
+            Bfloat *const pairs = to + ((chunk * halves + half) * chunk_ + k % chunk_) * kHalf;
+            const float *const even = rows + k * columns + half * kHalf, *const odd = even + columns;
+            std::fill_n(pairs, 2 * kHalf, Bfloat{});
+            for (Index column = 0; column < count; ++column) {
+                pairs[2 * column] = narrow<Bfloat>(even[column]);
+                pairs[2 * column + 1] = narrow<Bfloat>(odd[column]);
+            }
+        }
+}
+
 template <class T>
 void load(Element element, Isa isa, const Place &place, Index rows, Index columns, T *to, Index to_row) {
     visit_as<T>(element, place.data,
@@ -164,6 +211,37 @@ template <class T> void load(Element element, Isa isa, const View &view, const B
                 load(element, isa, {at(view, element, offset_of(view, cell)), view.stride[3], view.stride[4]}, widths,
                      box[4].count(), to.at(cell), to.stride[3]);
             }
+}
+
+void load(Isa isa, const View &view, const Box &box, Index channels, const Window<Bfloat> &to) {
+    const Index cells = box[3].count(), count = box[4].count();
+    if (view.stride[4] != 1 && count > 1) {
+        // By way of floats, whose moves transpose.
+        Box row = box;
+        const Buffer<float> room(cells * count);
+        for (Index n = box[0].first; n < box[0].last; ++n)
+            for (Index d = box[1].first; d < box[1].last; ++d)
+                for (Index h = box[2].first; h < box[2].last; ++h) {
+                    row[0] = {n, n + 1}, row[1] = {d, d + 1}, row[2] = {h, h + 1};
+                    load(Element::bfloat16, isa, view, row, window(room.get(), row));
+                    moves<Bfloat>(isa).store(room.get(), count, cells, count,
+                                             to.at({n, d, h, box[3].first, box[4].first}), to.stride[3], false);
+                }
+    } else
+        for (Index n = box[0].first; n < box[0].last; ++n)
+            for (Index d = box[1].first; d < box[1].last; ++d)
+                for (Index h = box[2].first; h < box[2].last; ++h)
+                    for (Index w = box[3].first; w < box[3].last; ++w) {
+                        const Index cell[5] = {n, d, h, w, box[4].first};
+                        std::copy_n(static_cast<const Bfloat *>(at(view, Element::bfloat16, offset_of(view, cell))),
+                                    count, to.at(cell));
+                    }
+    if (channels > count)
+        for (Index n = box[0].first; n < box[0].last; ++n)
+            for (Index d = box[1].first; d < box[1].last; ++d)
+                for (Index h = box[2].first; h < box[2].last; ++h)
+                    for (Index w = box[3].first; w < box[3].last; ++w)
+                        std::fill_n(to.at({n, d, h, w, box[4].first}) + count, channels - count, Bfloat{});
 }
 
 template <class T>

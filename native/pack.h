@@ -85,6 +85,39 @@ template <class T> class PackedFilter {
     std::optional<Buffer<T>> data_;
 };
 
+/// The same for a matrix unit: bfloat16, in the order of Pairs, with zeros where a chunk or a half ends beyond the
+/// matrix.
+class PackedPairs {
+  public:
+    PackedPairs(const View &filter, Element element, Index groups, int depth_axis, Isa isa);
+
+    /// As of PackedFilter.
+    void pack(Poll poll);
+    bool packed() const { return data_.has_value(); }
+    const Bfloat *panel(Index group, Index index, Bfloat *room) const;
+    Index panel_size() const { return taps_ * most_halves() * half(); }
+    Index bytes() const { return data_ ? groups_ * group_size() * Index{sizeof(Bfloat)} : 0; }
+
+    /// Of a tap: chunks, and how deep each is; and how many elements of all of them a panel has.
+    Index chunks() const { return chunks_; }
+    Index chunk() const { return chunk_; }
+    int halves(Index index) const { return columns(index) > kHalf ? 2 : 1; }
+    Index tap_size(Index index) const { return halves(index) * half(); }
+
+  private:
+    void pack_tap(Index group, Index index, Index tap, Bfloat *to) const;
+
+    static constexpr Index kHalf = kMatrixColumns / 2;
+    Index columns(Index index) const { return std::min<Index>(kMatrixColumns, columns_ - index * kMatrixColumns); }
+    Index half() const { return chunks_ * chunk_ * kHalf; }
+    Index most_halves() const { return columns_ > kHalf ? 2 : 1; }
+    Index group_size() const { return ceil_div(columns_, kHalf) * taps_ * half(); }
+
+    PackedFilter<float> filter_; // which brings taps into order
+    Index groups_, taps_, depth_, columns_, chunks_, chunk_;
+    std::optional<Buffer<Bfloat>> data_;
+};
+
 /// to[r * to_row + c] = from[r * row + c * column]. In blocks, so that a transposition uses each cache line it touches
 /// while it is near.
 template <class T, class S>
@@ -168,6 +201,9 @@ template <class T> Window<T> window(T *data, const Box &box) {
 
 /// Copies the cells `box` of an array to a window.
 template <class T> void load(Element element, Isa isa, const View &view, const Box &box, const Window<T> &to);
+
+/// The same without widening, of an array of bfloat16; with zeros after the channels, up to so many.
+void load(Isa isa, const View &view, const Box &box, Index channels, const Window<Bfloat> &to);
 
 /// Copies those cells `box` of a window that are a multiple of `step` from its first, along depth, height and width, to
 /// an array, rounding each once.

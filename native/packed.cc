@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "packed.h"
 
+#include <algorithm>
+
 #include "cost.h"
 #include "gather.h"
 #include "merged.h"
@@ -13,7 +15,11 @@ namespace {
 bool suits_some(const Plan &plan, Algorithm algorithm) {
     if (plan.fixed)
         return algorithm == plan.algorithm;
-    return cost(large(plan), algorithm, true) < cost(large(plan), Algorithm::tiles, true);
+    const Plan sized = large(plan);
+    double plain = cost(sized, Algorithm::tiles, true);
+    if (algorithm != Algorithm::matrix)
+        plain = std::min(plain, cost(sized, Algorithm::matrix, true));
+    return cost(sized, algorithm, true) < plain;
 }
 
 } // namespace
@@ -39,7 +45,11 @@ Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll pol
     }
     if (wanted(Algorithm::merged))
         merged_.emplace(merged_panels<T>(plan, filter, poll));
-    if (any_sizes || (!stripes_ && !points_ && !merged_))
+    if (std::is_same_v<T, float> && wanted(Algorithm::matrix))
+        pairs_.emplace(pairs(plan, filter));
+    if (pairs_ && (any_sizes || !panels_are_used_once(plan)))
+        pairs_->pack(poll);
+    if (any_sizes || (!stripes_ && !points_ && !merged_ && !pairs_))
         panels_.emplace(panels<T>(plan, filter));
     if (panels_ && (any_sizes || (plan.algorithm != Algorithm::scatter && !panels_are_used_once(plan))))
         panels_->pack(poll);
@@ -48,7 +58,8 @@ Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll pol
 template <class T> Algorithm Packed<T>::algorithm(const Plan &plan) const {
     const bool able =
         (plan.algorithm == Algorithm::lanes && stripes_) || (plan.algorithm == Algorithm::scatter && panels_) ||
-        (plan.algorithm == Algorithm::merged && merged_) || (plan.algorithm == Algorithm::winograd && points_);
+        (plan.algorithm == Algorithm::merged && merged_) || (plan.algorithm == Algorithm::matrix && pairs_) ||
+        (plan.algorithm == Algorithm::winograd && points_);
     return able ? plan.algorithm : Algorithm::tiles;
 }
 
@@ -61,6 +72,10 @@ template <class T> void Packed<T>::run(const Plan &plan, const View &source, con
         late.pack(poll);
         use(late);
     };
+    // Computes some cells anew, by tiles.
+    const std::function<void(const std::vector<Cells> &)> again = [&](const std::vector<Cells> &cells) {
+        with_panels([&](const auto &filter) { gather_cells<T>(plan, source, filter, epilogue, target, cells, poll); });
+    };
     const auto run_by = [&](Algorithm by) {
         if (by == Algorithm::scatter)
             scatter<T>(plan, source, *panels_, epilogue, target, poll);
@@ -71,15 +86,10 @@ template <class T> void Packed<T>::run(const Plan &plan, const View &source, con
         else if constexpr (std::is_floating_point_v<T>) {
             if (by == Algorithm::lanes)
                 lanes<T>(plan, source, *stripes_, epilogue, target, poll);
-            else
-                winograd<T>(
-                    plan, source, *points_, epilogue, target,
-                    [&](const std::vector<Cells> &rest) {
-                        with_panels([&](const auto &filter) {
-                            gather_cells<T>(plan, source, filter, epilogue, target, rest, poll);
-                        });
-                    },
-                    poll);
+            else if (by == Algorithm::winograd)
+                winograd<T>(plan, source, *points_, epilogue, target, again, poll);
+            else if constexpr (std::is_same_v<T, float>)
+                gather_pairs(plan, source, *pairs_, epilogue, target, again, poll);
         }
     };
     try {
@@ -93,7 +103,7 @@ template <class T> void Packed<T>::run(const Plan &plan, const View &source, con
 
 template <class T> Index Packed<T>::bytes() const {
     return (stripes_ ? stripes_->bytes() : 0) + (points_ ? points_->bytes() : 0) + (merged_ ? merged_->bytes() : 0) +
-           (panels_ ? panels_->bytes() : 0);
+           (pairs_ ? pairs_->bytes() : 0) + (panels_ ? panels_->bytes() : 0);
 }
 
 #define INSTANTIATE(T) template class Packed<T>;

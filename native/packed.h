@@ -32,6 +32,7 @@ template <class T> class Packed {
     std::optional<PackedStripes<T>> stripes_;
     std::optional<PackedPoints<T>> points_;
     std::optional<PackedFilter<T>> merged_;
+    std::optional<PackedPairs> pairs_;
     std::optional<PackedFilter<T>> panels_;
     View filter_; // exists as long as this does, unless it is packed for any sizes
 };

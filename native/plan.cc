@@ -7,6 +7,7 @@
 #include <tuple>
 
 #include "cost.h"
+#include "gather.h"
 #include "lanes.h"
 #include "merged.h"
 #include "outer.h"
@@ -94,8 +95,10 @@ void take_algorithm(Plan &plan, std::string_view name) {
     struct {
         Algorithm algorithm;
         bool (*fits)(const Plan &);
-    } constexpr kFitting[] = {
-        {Algorithm::lanes, lanes_fit}, {Algorithm::scatter, scatter_fits}, {Algorithm::merged, merged_fits}};
+    } constexpr kFitting[] = {{Algorithm::lanes, lanes_fit},
+                              {Algorithm::scatter, scatter_fits},
+                              {Algorithm::merged, merged_fits},
+                              {Algorithm::matrix, matrix_fits}};
     for (const auto &[algorithm, fits] : kFitting)
         if (name == kAlgorithmNames[static_cast<int>(algorithm)]) {
             if (fits(plan))
@@ -112,6 +115,11 @@ void take_algorithm(Plan &plan, std::string_view name) {
     }
 }
 
+/// What kernels of an algorithm read: sums, or what a matrix unit multiplies.
+Element element_of(const Plan &plan, std::string_view algorithm) {
+    return algorithm == kAlgorithmNames[static_cast<int>(Algorithm::matrix)] ? plan.element : sum_of(plan.element);
+}
+
 /// A kernel by name; where those for whole layers can't be used, the tiles of their instruction set stand in.
 void take_kernel(Plan &plan, std::string_view name) {
     for (const Kernel &kernel : kernels())
@@ -124,7 +132,7 @@ void take_kernel(Plan &plan, std::string_view name) {
         }
     for (const LayerKernel &kernel : layer_kernels())
         if (kernel.name == name) {
-            if (kernel.element != sum_of(plan.element) || kernel.isa > plan.isa)
+            if (kernel.element != element_of(plan, kernel.algorithm) || kernel.isa > plan.isa)
                 refuse(name);
             plan.isa = kernel.isa;
             plan = tiled(plan, plan.geometry);
@@ -177,9 +185,9 @@ std::string_view algorithm_name(const Plan &plan) {
 std::string_view kernel_name(const Plan &plan) {
     if (plan.algorithm == Algorithm::merged)
         return merged_layer(plan).kernel->name;
-    for (const LayerKernel &kernel : layer_kernels())
-        if (kernel.isa == plan.isa && kernel.element == sum_of(plan.element) &&
-            kernel.algorithm == algorithm_name(plan))
+    const std::string_view algorithm = algorithm_name(plan);
+    for (const LayerKernel &kernel : layer_kernels()) // the richest first
+        if (kernel.isa <= plan.isa && kernel.element == element_of(plan, algorithm) && kernel.algorithm == algorithm)
             return kernel.name;
     return plan.kernel->name;
 }

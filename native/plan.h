@@ -20,14 +20,14 @@ enum class Precision { strict, standard, fast };
 constexpr std::string_view kPrecisionNames[] = {"strict", "default", "fast"};
 
 /// How a result is computed: tiles of channels by gather.h or, of the filter, by outer.h; with pixels in the lanes; tap
-/// by tap by scatter.h; by tiles of phases and channels; the filter with several taps in one tile; by Winograd's
-/// algorithm.
-enum class Algorithm { tiles, lanes, scatter, merged, taps, winograd };
-constexpr std::string_view kAlgorithmNames[] = {"tiles", "lanes",     "scatter",   "merged",
-                                                "taps",  "winograd3", "winograd4", "winograd6"};
+/// by tap by scatter.h; by tiles of phases and channels; the filter with several taps in one tile; by a matrix unit; by
+/// Winograd's algorithm.
+enum class Algorithm { tiles, lanes, scatter, merged, taps, matrix, winograd };
+constexpr std::string_view kAlgorithmNames[] = {"tiles",  "lanes",     "scatter",   "merged",   "taps",
+                                                "matrix", "winograd3", "winograd4", "winograd6"};
 
-constexpr Algorithm kAlgorithms[] = {Algorithm::tiles,  Algorithm::lanes, Algorithm::scatter,
-                                     Algorithm::merged, Algorithm::taps,  Algorithm::winograd};
+constexpr Algorithm kAlgorithms[] = {Algorithm::tiles, Algorithm::lanes,  Algorithm::scatter, Algorithm::merged,
+                                     Algorithm::taps,  Algorithm::matrix, Algorithm::winograd};
 
 /// How Winograd's algorithm computes a layer. Along an axis with stride s, stream j < min(s, kernel) has taps j, j + s,
 /// j + 2 * s ... of the filter. Streams of one tap less than the form has are given a zero, as the first or, if they

@@ -25,13 +25,17 @@ from backstride._backends import numpy as backend
 from backstride._geometry import Axis, Geometry
 from backstride._plan import plan
 
-KERNELS = {name: np.dtype(element) for name, _, element, _, _ in _native.kernels()}
+KERNELS = {
+    name: np.dtype(ml_dtypes.bfloat16 if element == "bfloat16" else element)
+    for name, _, element, _, _ in _native.kernels()
+}
+MATRIX = [name for name in KERNELS if "_matrix_" in name]  # whose factors are of 16 bits
 LANES = [name for name in KERNELS if "_lanes_" in name]
 WINOGRAD = [name for name in KERNELS if "_winograd" in name]
 SIX = [name for name in WINOGRAD if "_winograd6_" in name]  # by numbers that are not exact
 EXACT = [name for name in KERNELS if name not in SIX]
 # Sums in one order, each product and sum rounded once, or both.
-FUSED = [name for name, isa, *_ in _native.kernels() if isa != "portable" and name not in WINOGRAD]
+FUSED = [name for name, isa, *_ in _native.kernels() if isa != "portable" and name not in [*WINOGRAD, *MATRIX]]
 PLAIN = [name for name, isa, *_ in _native.kernels() if isa == "portable" and name not in WINOGRAD]
 INTEGERS = [f"{sign}int{bits}" for sign in ("", "u") for bits in (8, 16, 32, 64)]
 FLOATS = ["float16", "bfloat16", "float32", "float64"]
@@ -46,8 +50,8 @@ def dtype_of(name: str) -> np.dtype:
 
 
 def kernels_for(dtype: Any, names: Any = KERNELS) -> list[str]:
-    """The kernels in `names` that sum what `dtype` holds."""
-    return [name for name in names if KERNELS[name] == SUMS[np.dtype(dtype).name]]
+    """The kernels in `names` that sum what `dtype` holds, or multiply it as it is."""
+    return [name for name in names if KERNELS[name] in (dtype, np.dtype(SUMS[np.dtype(dtype).name]))]
 
 
 # By how much the three transforms of an axis can make rounding errors grow, by the number of points: the product of the
@@ -82,14 +86,14 @@ def kernel_of(wrt: str, geometry: Geometry, element: str, kernel: str = "") -> s
 
 
 def test_this_machine_has_kernels_of_every_element_type() -> None:
-    assert {str(dtype) for dtype in KERNELS.values()} == set(SUMS.values())
+    assert {str(dtype) for name, dtype in KERNELS.items() if name not in MATRIX} == set(SUMS.values())
     assert PLAIN, "the portable kernels are on every machine"
 
 
 def test_kernels_are_named_after_what_they_are() -> None:
-    short = {"float32": "f32", "float64": "f64", "uint32": "u32", "uint64": "u64"}
+    short = {"bfloat16": "bf16", "float32": "f32", "float64": "f64", "uint32": "u32", "uint64": "u64"}
     for name, isa, element, rows, columns in _native.kernels():
-        algorithms = [f"{rows}x{columns}"] if rows else ["lanes", "winograd3", "winograd4", "winograd6"]
+        algorithms = [f"{rows}x{columns}"] if rows else ["lanes", "matrix", "winograd3", "winograd4", "winograd6"]
         assert name in [f"{short[element]}_{algorithm}_{isa}" for algorithm in algorithms]
 
 
@@ -199,7 +203,8 @@ def test_default_choice_is_of_the_instruction_set_in_use(element: str, channels:
     usable = [isa for isa in _native.ISAS[: _native.ISAS.index(_native.isa()) + 1] if isa in of_element]
     geometry = Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, channels, channels)
     for wrt in OPERANDS:
-        assert isas[kernel_of(wrt, geometry, element)] == usable[-1]
+        kernel = kernel_of(wrt, geometry, element)
+        assert isas[kernel] == usable[-1] or (usable[-1] == "amx" and kernel not in MATRIX)
 
 
 # Real numbers
@@ -399,8 +404,8 @@ def test_16_bit_floats_sum_in_float32(name: str) -> None:
 @pytest.mark.parametrize("mode", ["strict", "default"])
 def test_copies_change_no_bit(mode: str, name: str, case: Case, wrt: str) -> None:
     """Whatever kernels can't read or write in place is copied, in parts or as a whole: 16-bit floats to float32, which
-    then has the sums of float32 itself, and channels that are not neighbours, for which only the algorithm may be
-    another unless the mode is strict."""
+    then has the sums of float32 itself, unless a matrix unit multiplies them as they are, and channels that are not
+    neighbours, for which only the algorithm may be another unless the mode is strict."""
     dtype = dtype_of(name)
     arrays = [reals(case.geometry, operand, dtype) for operand in given(wrt)]
     turned = [
@@ -410,12 +415,14 @@ def test_copies_change_no_bit(mode: str, name: str, case: Case, wrt: str) -> Non
     with backstride.precision(mode), np.errstate(over="ignore"):
         results = []
         for geometry, operands in ((case.geometry, arrays), (case.channels_first.geometry, turned)):
-            wide = (array.astype(SUMS[name]) for array in operands)
-            want = backend.derivative(wrt, geometry, *wide).astype(dtype)
-            assert np.isfinite(want.astype(np.float32)).all()
-            assert backend.derivative(wrt, geometry, *operands).tobytes() == want.tobytes()
-            results.append(want if wrt == "filter" or geometry is case.geometry else np.moveaxis(want, 1, -1))
-    if mode == "strict":
+            got = backend.derivative(wrt, geometry, *operands)
+            assert np.isfinite(got.astype(np.float32)).all()
+            matrix = plan(wrt, geometry, name, mode).algorithm == "matrix"
+            if not matrix:
+                wide = (array.astype(SUMS[name]) for array in operands)
+                assert got.tobytes() == backend.derivative(wrt, geometry, *wide).astype(dtype).tobytes()
+            results.append(got if wrt == "filter" or geometry is case.geometry else np.moveaxis(got, 1, -1))
+    if mode == "strict" or matrix:
         assert results[0].tobytes() == results[1].tobytes()
 
 
@@ -432,7 +439,7 @@ print(_native.isa(), plan("output", Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, 3, 20
 
 
 def test_instruction_sets_are_those_of_the_processor() -> None:
-    vectors = {"x86_64": ["avx2", "avx512"], "aarch64": ["neon"]}
+    vectors = {"x86_64": ["avx2", "avx512", "amx"], "aarch64": ["neon"]}
     assert list(_native.ISAS) == ["portable", *vectors.get(platform.machine(), [])]
 
 
@@ -447,7 +454,7 @@ def test_environment_lowers_the_instruction_set(python: Python, wanted: str) -> 
     lower = min(best, wanted, key=_native.ISAS.index)
     isa, kernel = python(CHOICE, BACKSTRIDE_ISA=wanted).split()
     assert isa == lower
-    assert kernel.endswith(f"_{lower}")
+    assert kernel.endswith("_avx512" if lower == "amx" else f"_{lower}")  # which has no kernels of float32
 
 
 def test_environment_lowers_nothing_when_empty(python: Python) -> None:

@@ -268,14 +268,19 @@ def test_every_algorithm_can_be_asked_for(large: Case) -> None:
 
 def test_modes_admit_some_algorithms() -> None:
     w = np.ones((2, 2, 2), np.float32)
-    for mode, algorithm in [("strict", "winograd4"), ("strict", "winograd3"), ("default", "winograd6")]:
+    for mode, algorithm in [
+        ("strict", "winograd4"),
+        ("strict", "winograd3"),
+        ("strict", "matrix"),
+        ("default", "winograd6"),
+    ]:
         with pytest.raises(
             ValueError, match=rf"precision '{mode}' admits .*tiles, lanes.*; got algorithm='{algorithm}'"
         ):
             backstride.plan(w, precision=mode, algorithm=algorithm)
     with pytest.raises(
         ValueError,
-        match=r"`algorithm` must be one of tiles, lanes, scatter, merged, taps, winograd3, .*got algorithm='gemm'",
+        match=r"`algorithm` must be one of tiles, lanes, scatter, merged, taps, matrix, winograd3, .*got algorithm='gemm'",
     ):
         backstride.plan(w, algorithm="gemm")
     with pytest.raises(TypeError, match=r"`algorithm` must be one of .*; got algorithm=4"):

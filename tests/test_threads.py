@@ -370,6 +370,7 @@ from backstride import _native
 from backstride._backends.numpy import derivative
 from backstride._geometry import Axis, Geometry
 
+signal.signal(signal.SIGINT, signal.default_int_handler)  # which a parent in the background has ignored
 backstride.set_num_threads({threads})
 axis = Axis(256, 63, 256, 1, 1, 31)
 geometry = Geometry((axis, axis), {batch}, 64, 64)

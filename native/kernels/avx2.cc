@@ -95,6 +95,7 @@ template <> struct Vector<double> {
 #define COMBINE_portable(...)
 #define MOVE_avx512(...)
 #define MOVE_avx2(...) DEFINE_MOVE(avx2, __VA_ARGS__)
+#define MOVE_amx(...)
 #define MOVE_portable(...)
 #include "kernels.inc"
 

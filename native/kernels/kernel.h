@@ -150,6 +150,39 @@ template <class T> struct CombineFunctions {
     ByForms source, filter, target, cells, taps;
 };
 
+/// Two tiles of a matrix product whose factors have 16 bits, as a matrix unit makes them: those of `lines` lines of
+/// rows with the same columns. With the sums of Tile, and depth cut into `chunks` of so many k,
+///
+///     A[line, row, s, t, c, k] at a[line][s.a + t * a_tap + row * a_row + c * chunk + k]
+///     B[s, t, c, k, column]    at b[s.b * b_tap + t * b_step + ((c * halves + column / 16) * chunk + k / 2 * 2) * 16
+///                                 + column % 16 * 2 + k % 2]
+///     C[line][row, column]     at c[line * kMatrixRows * kMatrixColumns + row * kMatrixColumns + column]
+///
+/// B has zeros where the depth ends within a chunk or the columns within a half; A is read there, and must be finite.
+/// Subnormal factors and sums count as zeros, and sums of even and of odd k of a chunk are made apart.
+struct Pairs {
+    const Bfloat *a[2];
+    Index a_row, a_tap;
+    const Bfloat *b;
+    Index b_tap, b_step;
+    const Segment *segments;
+    Index count, taps, chunks, chunk;
+    int rows, lines, halves;
+    float *c;
+};
+
+constexpr int kMatrixRows = 16, kMatrixColumns = 32, kMatrixDepth = 32;
+
+struct MatrixFunctions {
+    /// Sets the unit of this thread up for so many rows and such chunks, and gives it up.
+    void (*begin)(int rows, Index chunk);
+    void (*end)();
+    /// Writes C, which is aligned to a cache line.
+    void (*multiply)(const Pairs &);
+    /// Whether so many rows of one line of C are finite.
+    bool (*finite)(const float *c, int rows, int halves);
+};
+
 struct Kernel {
     std::string_view name;
     Isa isa;
@@ -184,6 +217,8 @@ template <class T> const StripeFunctions<T> &stripe_functions(Isa isa);
 template <class T> const CombineFunctions<T> &combine_functions(Isa isa);
 /// For Half, Bfloat, float and double.
 template <class S> const Moves<S> &moves(Isa isa);
+/// Null where the instruction set has no matrix unit.
+const MatrixFunctions *matrix_functions(Isa isa);
 
 /// Does nothing but `steps` rounds of independent float32 multiply-adds in registers and returns the number of
 /// operations, two per multiply-add: what the peak is measured with.
@@ -202,6 +237,9 @@ double fma_burst(Isa isa, Index steps);
 #define MOVE(isa, S, name) extern const Moves<S> name##_moves_##isa;
 #include "kernels.inc"
 #undef MOVE
+#define MATRIX(isa, S, type) extern const MatrixFunctions type##_matrix_##isa;
+#include "kernels.inc"
+#undef MATRIX
 double fma_burst_portable(Index steps);
 double fma_burst_avx2(Index steps);
 double fma_burst_avx512(Index steps);

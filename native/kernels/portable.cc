@@ -60,6 +60,7 @@ template <class T> struct Vector {
 #define COMBINE_neon(...)
 #define COMBINE_portable(...) DEFINE_COMBINE(portable, __VA_ARGS__)
 #define MOVE_avx512(...)
+#define MOVE_amx(...)
 #define MOVE_avx2(...)
 #define MOVE_neon(...)
 #define MOVE_portable(...) DEFINE_MOVE(portable, __VA_ARGS__)

@@ -7,6 +7,7 @@ namespace backstride {
 namespace {
 
 template <class T> constexpr Element element_of();
+template <> constexpr Element element_of<Bfloat>() { return Element::bfloat16; }
 template <> constexpr Element element_of<float>() { return Element::float32; }
 template <> constexpr Element element_of<double>() { return Element::float64; }
 template <> constexpr Element element_of<std::uint32_t>() { return Element::uint32; }
@@ -22,6 +23,9 @@ constexpr Kernel kTable[] = {
 
 constexpr LayerKernel kLayerTable[] = {
 #define LAYER(isa, T, type, algorithm) {#type "_" algorithm "_" #isa, Isa::isa, element_of<T>(), algorithm},
+#define MATRIX(isa, S, type) LAYER(isa, S, type, "matrix")
+#include "kernels.inc"
+#undef MATRIX
 #define STRIPE(isa, T, type) LAYER(isa, T, type, "lanes")
 #include "kernels.inc"
 #undef STRIPE
@@ -53,7 +57,7 @@ const Kernel &choose_kernel(Isa isa, Element element, Index columns) {
 }
 
 #if defined(BACKSTRIDE_X86)
-#define CHOOSE(table) isa == Isa::avx512 ? table##_avx512 : isa == Isa::avx2 ? table##_avx2 : table##_portable
+#define CHOOSE(table) isa >= Isa::avx512 ? table##_avx512 : isa == Isa::avx2 ? table##_avx2 : table##_portable
 #elif defined(BACKSTRIDE_AARCH64)
 #define CHOOSE(table) isa == Isa::neon ? table##_neon : table##_portable
 #else
@@ -64,14 +68,29 @@ template <> const StripeFunctions<double> &stripe_functions(Isa isa) { return CH
 template <> const CombineFunctions<float> &combine_functions(Isa isa) { return CHOOSE(f32_combine); }
 template <> const CombineFunctions<double> &combine_functions(Isa isa) { return CHOOSE(f64_combine); }
 template <> const Moves<Half> &moves(Isa isa) { return CHOOSE(f16_moves); }
-template <> const Moves<Bfloat> &moves(Isa isa) { return CHOOSE(bf16_moves); }
+template <> const Moves<Bfloat> &moves(Isa isa) {
+#if defined(BACKSTRIDE_AMX)
+    if (isa == Isa::amx)
+        return bf16_moves_amx;
+#endif
+    return CHOOSE(bf16_moves);
+}
 template <> const Moves<float> &moves(Isa isa) { return CHOOSE(f32_moves); }
 template <> const Moves<double> &moves(Isa isa) { return CHOOSE(f64_moves); }
 #undef CHOOSE
 
+const MatrixFunctions *matrix_functions([[maybe_unused]] Isa isa) {
+#if defined(BACKSTRIDE_AMX)
+    if (isa == Isa::amx)
+        return &bf16_matrix_amx;
+#endif
+    return nullptr;
+}
+
 double fma_burst(Isa isa, Index steps) {
     switch (isa) {
 #if defined(BACKSTRIDE_X86)
+    case Isa::amx:
     case Isa::avx512: return fma_burst_avx512(steps);
     case Isa::avx2: return fma_burst_avx2(steps);
 #elif defined(BACKSTRIDE_AARCH64)

@@ -1,0 +1,195 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Layers of bfloat16 by a matrix unit, on machines that have one; its kernel is among those of test_kernels.py, too."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import cases
+import ml_dtypes
+import numpy as np
+import pytest
+from cases import Case, case, given, same
+from numpy.testing import assert_array_equal
+
+import backstride
+from backstride import _native
+from backstride._backends import numpy as backend
+from backstride._geometry import Geometry
+from backstride._plan import plan
+
+BFLOAT = np.dtype(ml_dtypes.bfloat16)
+KERNELS = [name for name, _, element, _, _ in _native.kernels() if element == "bfloat16"]
+pytestmark = pytest.mark.parametrize("kernel", KERNELS)
+
+# Depths of one chunk, of several, of padded ones; one and two halves of columns, and several panels; long lines.
+LARGE = [
+    case("k4-s2", same(20, 4, 2, 40), same(21, 4, 2, 42), channels=(96, 64), batch=2),
+    case("k5-s2", same(16, 5, 2, 32), same(17, 5, 2, 34), channels=(70, 33), batch=2),
+    case("k3-s1", same(24, 3, 1, 24), same(40, 3, 1, 40), channels=(32, 16), batch=1),
+    case("k2-s2", same(14, 2, 2, 28), same(14, 2, 2, 28), channels=(256, 96), batch=3),
+    case("k1-s2", same(9, 1, 2, 18), same(9, 1, 2, 18), channels=(40, 7), batch=1),
+    case("k16-s8", same(300, 16, 8, 2400), channels=(128, 48), batch=1),
+    case("3-d", same(4, 3, 2, 8), same(5, 3, 2, 10), same(18, 3, 2, 36), channels=(33, 5), batch=1),
+    case("groups", same(20, 4, 2, 40), channels=(64, 96), batch=2, groups=4),
+]
+
+
+def reals(geometry: Geometry, distribution: str = "normal") -> dict[str, np.ndarray]:
+    rng = np.random.default_rng(len(distribution))
+    make = {
+        "normal": rng.standard_normal,
+        "non-negative": rng.random,
+        "heavy-tailed": lambda shape: rng.standard_t(3, shape),
+        "offset": lambda shape: rng.standard_normal(shape) + 10,
+    }[distribution]
+    return {name: make(geometry.shape(name)).astype(BFLOAT) for name in ("input", "filter", "output")}
+
+
+def derivative(wrt: str, geometry: Geometry, operands: dict[str, np.ndarray], kernel: str) -> np.ndarray:
+    return backend.derivative(wrt, geometry, *(operands[name] for name in given(wrt)), kernel)
+
+
+def exact(wrt: str, geometry: Geometry, operands: dict[str, np.ndarray]) -> np.ndarray:
+    with backstride.precision("strict"):
+        return derivative(wrt, geometry, {name: a.astype(np.float64) for name, a in operands.items()}, "")
+
+
+def without_unit(wrt: str, geometry: Geometry, operands: dict[str, np.ndarray]) -> np.ndarray:
+    """By plain sums of float32."""
+    with backstride.precision("strict"):
+        return derivative(wrt, geometry, operands, "")
+
+
+def test_it_is_taken_where_it_pays_unless_precision_is_strict(kernel: str) -> None:
+    for large in LARGE[:4]:
+        for wrt in ("output", "input"):
+            assert plan(wrt, large.geometry, "bfloat16", "default", packed=True).kernel == kernel
+            assert plan(wrt, large.geometry, "bfloat16", "fast").kernel == kernel
+            assert plan(wrt, large.geometry, "bfloat16", "strict").algorithm != "matrix"
+        assert plan("filter", large.geometry, "bfloat16", "fast").algorithm != "matrix"
+        assert plan("output", large.geometry, "float32", "fast").algorithm != "matrix"
+
+
+@pytest.mark.parametrize("distribution", ["normal", "non-negative", "heavy-tailed", "offset"])
+@pytest.mark.parametrize("large", LARGE, ids=str)
+@pytest.mark.parametrize("wrt", ["output", "input"])
+def test_errors_are_within_the_bound_of_default(wrt: str, large: Case, distribution: str, kernel: str) -> None:
+    operands = reals(large.geometry, distribution)
+    want = exact(wrt, large.geometry, operands)
+    ours, plain = (
+        np.sqrt(np.mean((found.astype(np.float64) - want) ** 2))
+        for found in (derivative(wrt, large.geometry, operands, kernel), without_unit(wrt, large.geometry, operands))
+    )
+    assert 0 < ours <= 1.25 * plain
+
+
+@pytest.mark.parametrize("large", LARGE, ids=str)
+@pytest.mark.parametrize("wrt", ["output", "input"])
+def test_bits_do_not_depend_on_threads_or_memory(wrt: str, large: Case, kernel: str) -> None:
+    """Channels first are copied; lines that begin within a cache line may be."""
+    operands = reals(large.geometry)
+    threads, found = backstride.get_num_threads(), []
+    try:
+        for count in (1, 2, 5):
+            backstride.set_num_threads(count)
+            found.append(derivative(wrt, large.geometry, operands, kernel))
+    finally:
+        backstride.set_num_threads(threads)
+    for offset in (0, 2, 16):
+        moved = {name: at(array, offset) for name, array in operands.items()}
+        found.append(derivative(wrt, large.geometry, moved, kernel))
+    turned = {name: a if name == "filter" else np.moveaxis(a, -1, 1).copy() for name, a in operands.items()}
+    result = derivative(wrt, replace(large.geometry, channels_first=True), turned, kernel)
+    found.append(np.moveaxis(result, 1, -1).copy())
+    assert len({each.tobytes() for each in found}) == 1
+
+
+def at(array: np.ndarray, offset: int) -> np.ndarray:
+    """A copy that begins so many bytes after a cache line."""
+    memory = np.empty(array.nbytes + 128, np.uint8)
+    start = -memory.ctypes.data % 64 + offset
+    copy = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
+    copy[...] = array
+    return copy
+
+
+@pytest.mark.parametrize("large", LARGE, ids=str)
+@pytest.mark.parametrize(("wrt", "name"), [("output", "input"), ("output", "filter"), ("input", "output")])
+def test_nonfinite_values_stay_with_their_terms(wrt: str, name: str, large: Case, kernel: str) -> None:
+    operands = reals(large.geometry)
+    for value in (np.nan, np.inf, 3e38):
+        placed = operands[name].copy()
+        placed.flat[np.random.default_rng(1).integers(placed.size, size=5)] = value
+        placed.flat[[0, -1]] = value
+        with np.errstate(all="ignore"):
+            found, want = (
+                by(wrt, large.geometry, operands | {name: placed})
+                for by in (lambda *a: derivative(*a, kernel), without_unit)
+            )
+            assert_array_equal(np.isnan(found), np.isnan(want))
+            assert_array_equal(np.isinf(found), np.isinf(want))
+
+
+def test_infinity_times_a_subnormal_number_is_infinite(kernel: str) -> None:
+    """The unit takes it for zero times infinity, which is NaN."""
+    geometry = LARGE[0].geometry
+    operands = {name: np.ones(geometry.shape(name), BFLOAT) for name in ("input", "filter")}
+    operands["input"][...] = 1e-39
+    operands["filter"].flat[5] = np.inf
+    found, want = derivative("output", geometry, operands, kernel), without_unit("output", geometry, operands)
+    assert np.isinf(want).any()
+    assert_array_equal(np.isinf(found), np.isinf(want))
+    assert not np.isnan(found).any()
+
+
+def test_subnormal_numbers_may_count_as_zeros_but_not_if_it_is_strict(kernel: str) -> None:
+    geometry = LARGE[0].geometry
+    operands = {name: np.full(geometry.shape(name), 1, BFLOAT) for name in ("input", "filter")}
+    operands["input"][...] = 1e-39
+    assert (derivative("output", geometry, operands, kernel) == 0).all()
+    assert (without_unit("output", geometry, operands) > 0).all()
+
+
+@pytest.mark.parametrize("activation", [None, "relu", ("leaky_relu", 0.1), "tanh"])
+def test_plans_add_bias_and_activation_before_they_round(activation: Any, kernel: str) -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((2, 19, 21, 64)).astype(BFLOAT)
+    w = (rng.standard_normal((4, 4, 40, 64)) / 32).astype(BFLOAT)
+    b = rng.standard_normal(40).astype(BFLOAT)
+    got = backstride.plan(w, 2, bias=b, activation=activation)(x)
+    assert kernel in repr(backstride.plan(w, 2))
+    wide = backstride.plan(
+        w.astype(np.float64), 2, bias=b.astype(np.float64), activation=activation, precision="strict"
+    )
+    want = wide(x.astype(np.float64))
+    assert (abs(got.astype(np.float64) - want) <= 2.0**-8 * abs(want) + 1e-5).all()
+
+
+def test_cells_that_no_tap_reaches_have_the_bias_alone(kernel: str) -> None:
+    w = np.ones((1, 1, 40, 64), BFLOAT)
+    y = backstride.plan(w, 2, bias=np.arange(40).astype(BFLOAT))(np.ones((1, 20, 20, 64), BFLOAT))
+    assert_array_equal(y[0, 1, 1], np.arange(40).astype(BFLOAT))
+    assert_array_equal(y[0, 0, 0], (64 + np.arange(40)).astype(BFLOAT))
+
+
+def test_large_results_that_go_around_the_caches_are_the_same(kernel: str) -> None:
+    """Results of 16 MB and more, of whole cache lines."""
+    geometry = case("large", same(200, 2, 2, 400), same(200, 2, 2, 400), channels=(32, 64), batch=1).geometry
+    x, w = (cases.integers(geometry, name, BFLOAT) for name in ("input", "filter"))
+    assert x.size and geometry.shape("output") == (1, 400, 400, 64)
+    result, strict = (
+        by("output", geometry, {"input": x, "filter": w}) for by in (lambda *a: derivative(*a, kernel), without_unit)
+    )
+    assert result.nbytes >= 16 << 20
+    assert result.tobytes() == strict.tobytes()
+
+
+def test_workspace_is_kept(kernel: str) -> None:
+    rng = np.random.default_rng(0)
+    x = np.moveaxis(rng.standard_normal((1, 64, 64, 128)).astype(BFLOAT), -1, 1).copy()
+    w = rng.standard_normal((4, 4, 64, 128)).astype(BFLOAT)
+    plans = [backstride.plan(w, 2, data_format="NCHW", workspace_bytes=size) for size in (1 << 19, None)]
+    assert kernel in repr(plans[0])
+    assert plans[0](x).tobytes() == plans[1](x).tobytes()
