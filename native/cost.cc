@@ -46,7 +46,7 @@ constexpr double kSteps = 3;
 constexpr double kLanes = 0.7;
 // In the input gradient taps, and in Winograd's algorithm planes, are one long depth, and a multiply-add takes less;
 // points of planes that are not used at once, and the filter's points, take more.
-constexpr double kStretch = 0.8, kPlanes = 2, kGradientPoints = 3;
+constexpr double kStretch = 0.8, kSomePlaces = 2, kGradientPoints = 3;
 // Points of chunks in two dimensions, which go to so many places at least, take so many times as long if they are not
 // used at once: 16 points of four to nine planes took 1 to 1.9 ns more each, of three planes in one dimension no more.
 constexpr double kManyPlaces = 36, kFarPlaces = 6;
@@ -55,6 +55,8 @@ constexpr double kManyPlaces = 36, kFarPlaces = 6;
 constexpr double kReread = 10;
 // What begins and ends the calls for the edges of merged layers.
 constexpr double kEdges = 6000;
+// What sets a matrix unit up and copies what it reads, besides the work.
+constexpr double kUnit = 2000;
 // What begins and ends the two stages of Winograd's algorithm.
 constexpr double kStages = 6000;
 // Elements of a packed filter that a second-level cache holds, and beyond which it comes from memory, half as fast.
@@ -70,8 +72,9 @@ constexpr double kOuter = 0.6, kRowSteps = 7, kReads = 6, kAdded = 5;
 // In Winograd's algorithm points that a thread makes for itself are read from nearby, and chains of additions are
 // short.
 constexpr double kNearby = 4, kTilesOfChain = 32;
-// Multiply-adds of a matrix unit in a nanosecond, with all columns of its products or half of them.
-constexpr double kMatrixRate = 500, kHalfMatrixRate = 350;
+// Multiply-adds of a matrix unit in a nanosecond, of bfloat16 with all columns of its products or half of them, and of
+// float32.
+constexpr double kMatrixRate = 500, kHalfMatrixRate = 350, kWideMatrixRate = 130;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -257,18 +260,21 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         if (!merged_fits(plan))
             break;
         return cost(merged_layer(plan), Algorithm::tiles, packed) + kEdges;
-    case Algorithm::matrix:
+    case Algorithm::matrix: {
         if (!matrix_fits(plan))
             break;
-        return matrix_products(plan) / (columns > kMatrixColumns / 2 ? kMatrixRate : kHalfMatrixRate) +
-               far(machine, filter * reached(geometry) / 2) + pack + moved / 2;
+        const bool wide = plan.element == Element::float32;
+        const double rate = wide ? kWideMatrixRate : columns > kMatrixColumns / 2 ? kMatrixRate : kHalfMatrixRate;
+        return matrix_products(plan) / rate +
+               far(machine, filter * reached(geometry) * regions(plan) * (wide ? 1.5 : 0.5)) + pack + moved + kUnit;
+    }
     case Algorithm::taps: break;
     case Algorithm::winograd: {
         if (!plan.scheme)
             break;
         const Work work = work_of(plan, *plan.scheme);
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
-        const double planes = gradient ? kPlanes : work.places >= kManyPlaces ? kFarPlaces : 1;
+        const double planes = gradient ? kSomePlaces : work.places >= kManyPlaces ? kFarPlaces : 1;
         const double source = machine.source / (work.filter > kCached ? planes : 1),
                      far = gradient ? kFarGradientPoints : kFarPoints,
                      slower = (gradient ? kGradientPoints : 1) * (work.filter > kCachedPoints ? far : 1);

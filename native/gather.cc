@@ -21,6 +21,10 @@ constexpr Index kFewestPositions = 64, kMostPositions = 4096;
 // little in comparison with the multiplications; else as a whole.
 constexpr Index kMostPartBytes = 8 << 20;
 constexpr double kMostCopied = 2, kFewestProducts = 128;
+// An element that is made planes takes so many times as long as one that is read.
+constexpr double kMadeAgain = 3;
+// Weights of a region that a matrix unit reads for all of its cells in one go.
+constexpr Index kMatrixFilterBytes = 512 << 10;
 // All phases of a position are in one block, unless there are so many that it would be large only for that.
 constexpr Index kMostCells = 1 << 16;
 // Cells of a result that kernels can't write where it is: one panel of columns of them is kept in the cache.
@@ -29,7 +33,7 @@ constexpr Index kMostCopiedCells = 1 << 12, kCopiedRow = 64;
 // With more, blocks of positions that share a filter packed beforehand use the caches better.
 constexpr Index kFewPositions = 1024, kEnoughPanels = 8;
 // Enough tasks to keep a few threads busy to the end when one of them is disturbed.
-constexpr Index kEnoughTasks = 32;
+constexpr Index kEnoughTasks = 32, kEnoughMatrixTasks = 16;
 // Multiply-adds between two looks at whether the caller wants to stop: some 20 ms of the slowest kernel.
 constexpr Index kInterruptEvery = 1 << 22;
 
@@ -40,6 +44,19 @@ bool whole_lines(const View &source) {
     for (int i = 0; i < 4; ++i)
         whole = whole && (source.shape[i] == 1 || source.stride[i] % kMatrixDepth == 0);
     return whole;
+}
+
+/// The axis whose lines fill rows of a matrix unit best; the last of those that do well, whose rows are nearest.
+Along along_fullest(const Index (&count)[4]) {
+    constexpr double kWell = 0.8;
+    const auto filled = [&](int axis) {
+        return static_cast<double>(count[axis]) / static_cast<double>(ceil_div(count[axis], kMatrixRows) * kMatrixRows);
+    };
+    int best = 3;
+    for (int axis = 2; axis >= 0 && filled(best) < kWell; --axis)
+        if (filled(axis) > filled(best))
+            best = axis;
+    return running_along(best);
 }
 
 /// How many matrix products a region is: one for each group, but channels that have a filter each are columns of one.
@@ -59,21 +76,24 @@ template <class T> struct ByKernel {
     using Sum = T;
     using Factor = T;
     using Filter = PackedFilter<T>;
+    using Result = T; // as kernels write it
     static Index width(const Plan &plan) { return plan.kernel->columns; }
 };
 
-/// Products by a matrix unit, of bfloat16.
-struct ByMatrix {
+/// Products by a matrix unit, of arrays of bfloat16 or float32.
+template <class Element> struct ByMatrix {
     using Sum = float;
     using Factor = Bfloat;
     using Filter = PackedPairs;
+    using Result = Element;
     static Index width(const Plan &) { return kMatrixColumns; }
 };
 
 template <class By> class Gather {
     using T = typename By::Sum;
     using S = typename By::Factor;
-    static constexpr bool kMatrix = std::is_same_v<By, ByMatrix>;
+    using Result = typename By::Result;
+    static constexpr bool kMatrix = std::is_same_v<typename By::Filter, PackedPairs>;
 
   public:
     Gather(const Plan &plan, const View &source, const typename By::Filter &filter, const Epilogue<T> &epilogue,
@@ -81,11 +101,11 @@ template <class By> class Gather {
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue), groups_(products(plan)),
           depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_),
           width_(By::width(plan)), panels_(ceil_div(columns_, width_)), readable_(in_place<S>(source, plan.element)),
-          direct_(in_place<S>(target, plan.element)),
+          direct_(in_place<Result>(target, plan.element)),
           streaming_(direct_ && (kMatrix || epilogue.empty()) &&
-                     streamed<S>(target, plan.element, std::gcd(columns_, width_))) {
+                     streamed<Result>(target, plan.element, std::gcd(columns_, width_))) {
         if constexpr (kMatrix)
-            readable_ = readable_ && depth_ == filter.chunks() * filter.chunk() &&
+            readable_ = readable_ && depth_ == filter.pixel_size() &&
                         (depth_ % kMatrixDepth != 0 || taps() * columns_ < kFewestProducts || whole_lines(source));
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
@@ -161,7 +181,7 @@ template <class By> class Gather {
         Index source_cells = 1; // per position
         for (const Axis &axis : plan_.geometry.axes)
             source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
-        const Index bytes = (plan_.channelwise ? columns_ : depth_) * source_cells * Index{sizeof(S)};
+        const Index bytes = channels_read() * source_cells * Index{sizeof(S)};
         const Index block = std::clamp(filter_.panel_size() * Index{sizeof(S)}, kBlockBytes, kMostBlockBytes);
         positions_ = filter_.packed() ? std::clamp(block / bytes, kFewestPositions, kMostPositions) : kFewPositions;
         Index whole = target_.shape[0]; // positions per phase of the result
@@ -170,12 +190,41 @@ template <class By> class Gather {
         while (positions_ / 2 >= whole) // cut alike
             positions_ /= 2;
         cut(positions_);
+        if (kMatrix && filter_.packed())
+            return share_matrix();
         // Shares of panels read the source again each, smaller blocks the filter, which may be in their caches.
         const bool cached = panels_ * filter_.panel_size() * Index{sizeof(S)} <= kBlockBytes;
         while (filter_.packed() && positions_ > kFewestPositions &&
                blocks() * groups_ * (cached ? 1 : panels_) < kEnoughTasks)
             cut(positions_ /= 2);
         panel_shares_ = std::min(panels_, filter_.packed() ? ceil_div(kEnoughTasks, blocks() * groups_) : panels_);
+    }
+
+    /// The same where planes of the source are made for each share: makes blocks as small as pays.
+    void share_matrix() {
+        const double filter = static_cast<double>(groups_ * panels_ * filter_.panel_size());
+        double source = static_cast<double>(channels_read() * groups_) * (readable_ ? 1 : kMadeAgain);
+        for (int i = 0; i < 4; ++i)
+            source *= static_cast<double>(source_.shape[i]);
+        const auto moved = [&] {
+            panel_shares_ = std::min(panels_, ceil_div(kEnoughMatrixTasks, blocks() * groups_));
+            return static_cast<double>(blocks()) * filter + static_cast<double>(panel_shares_) * source;
+        };
+        for (double least = moved(); positions_ > kFewestPositions; least = moved()) {
+            cut(positions_ / 2);
+            if (moved() >= least)
+                break;
+            positions_ /= 2;
+        }
+        cut(positions_);
+        moved();
+    }
+
+    /// Elements that are read for a cell of the source.
+    Index channels_read() const {
+        if constexpr (kMatrix)
+            return filter_.pixel_size();
+        return plan_.channelwise ? columns_ : depth_;
     }
 
     /// The number of phases along an axis of the result, batch first.
@@ -210,7 +259,7 @@ template <class By> class Gather {
                                                             : (block_[i] - 1) * axis.stride + extent + 1;
             part *= static_cast<double>(std::min(read, source_.shape[i]));
         }
-        return part * static_cast<double>(plan_.channelwise ? ceil_div(columns_, panel_shares_) : depth_);
+        return part * static_cast<double>(plan_.channelwise ? ceil_div(columns_, panel_shares_) : channels_read());
     }
 
     /// Bytes of the source as a whole copy, 0 if it is read where it is, or -1 if each block copies the part that it
@@ -277,11 +326,11 @@ template <class By> class Gather {
         }
         Box room = box;
         if constexpr (kMatrix)
-            room[4].last = room[4].first + filter_.chunks() * filter_.chunk();
+            room[4].last = room[4].first + filter_.pixel_size();
         Buffer<S> copy(cells_of(room));
         const Window<S> to = window(copy.get(), room);
         if constexpr (kMatrix)
-            load(plan_.isa, source_, box, room[4].count(), to);
+            load_pairs(plan_.element, plan_.isa, source_, box, filter_.chunk(), to);
         else
             load(plan_.element, plan_.isa, source_, box, to);
         return {to, std::move(copy)};
@@ -319,7 +368,7 @@ template <class By> class Gather {
         const Part source = part(box[0], runs, channels);
         if (!kMatrix && filter_.packed() && direct_) {
             box[4] = {columns_of(group, panels.first).first, columns_of(group, panels.last - 1).last};
-            return compute(box, step, runs, source.window, window<S>(target_), group, panels, nullptr);
+            return compute(box, step, runs, source.window, window<Result>(target_), group, panels, nullptr);
         }
         // One panel at a time, which serves all regions while it is in the cache, or whose sums are kept there.
         const Buffer<S> weights(filter_.packed() ? 1 : filter_.panel_size());
@@ -328,7 +377,7 @@ template <class By> class Gather {
             box[4] = columns_of(group, panel);
             const S *const own = filter_.panel(group, panel, weights.get());
             if (direct_) {
-                compute(box, step, runs, source.window, window<S>(target_), group, {panel, panel + 1}, own);
+                compute(box, step, runs, source.window, window<Result>(target_), group, {panel, panel + 1}, own);
                 continue;
             }
             if (!sums)
@@ -477,86 +526,102 @@ template <class By> class Gather {
         return true;
     }
 
-    /// The same by the matrix unit, for two pieces of lines at a time. All pieces have as many rows: the last of a line
-    /// begins so early, and makes some cells again.
+    /// Two pieces of lines, whose products a matrix unit makes at a time: where they begin.
+    template <class To> struct Pair {
+        const S *from[2];
+        To *to[2];
+        int lines;
+    };
+
+    /// The same by the matrix unit. All pieces have as many rows: the last of a line begins so early, and makes some
+    /// cells again. If the weights do not stay in a second-level cache, all pieces meet some taps, then the next ones.
     template <class To>
     bool multiply(const Region &region, const Window<const S> &source, const Window<To> &target, Index group,
                   Index panel, const S *weights) const
         requires kMatrix
     {
-        const auto [along, others] = along_longest(region.count);
-        const Range channels = columns_of(group, panel);
+        const auto [along, others] = along_fullest(region.count);
         const Index length = region.count[along], pieces = ceil_div(length, kMatrixRows),
                     rows = ceil_div(length, pieces);
-        const MatrixFunctions &unit = *matrix_functions(plan_.isa);
-        Pairs pairs{};
-        pairs.a_row = region.source_step[along];
-        pairs.a_tap = region.source_tap;
-        pairs.b = weights;
-        pairs.b_tap = filter_.tap_size(panel);
-        pairs.b_step = region.filter_tap * pairs.b_tap;
-        pairs.segments = region.rows.data();
-        pairs.count = static_cast<Index>(region.rows.size());
-        pairs.taps = region.taps;
-        pairs.chunks = filter_.chunks();
-        pairs.chunk = filter_.chunk();
-        pairs.rows = static_cast<int>(rows);
-        pairs.halves = filter_.halves(panel);
+        const Index a_row = region.source_step[along], c_row = region.target_step[along];
+        const Range channels = columns_of(group, panel);
         const S *const from = source.at(region.source);
         To *const to =
             target.at({region.target[0], region.target[1], region.target[2], region.target[3], channels.first});
-        // Sums are stored while the unit makes the next: it takes some time for the last of them to arrive.
-        alignas(64) float sums[2][2 * kMatrixRows * kMatrixColumns];
-        struct {
-            To *to[2];
-            int lines = 0;
-        } made[2];
-        int now = 0;
-        const auto finish = [&](int which) {
-            for (int line = 0; line < made[which].lines; ++line) {
-                float *const of_line = sums[which] + line * kMatrixRows * kMatrixColumns;
-                if (!unit.finite(of_line, pairs.rows, pairs.halves))
-                    suspect_[block_at(region.target)] = true;
-                epilogue_.on_columns(of_line, kMatrixColumns, rows, channels.count(), channels.first);
-                moves<To>(plan_.isa).store(of_line, kMatrixColumns, rows, channels.count(), made[which].to[line],
-                                           region.target_step[along], streaming_);
-            }
-            made[which].lines = 0;
-        };
-        const auto make = [&] {
-            pairs.lines = made[now].lines;
-            pairs.c = sums[now];
-            unit.multiply(pairs);
-            now = 1 - now;
-            finish(now);
-        };
-        const Index line = length * pairs.count * pairs.taps * pairs.chunks * pairs.chunk * channels.count();
-        Index done = 0;
-        bool stopped = false;
-        unit.begin(pairs.rows, pairs.chunk);
-        for (Index i = 0; i < region.count[others[0]] && !stopped; ++i)
-            for (Index j = 0; j < region.count[others[1]] && !stopped; ++j)
-                for (Index k = 0; k < region.count[others[2]] && !stopped; ++k) {
+        std::vector<Pair<To>> all;
+        for (Index i = 0; i < region.count[others[0]]; ++i)
+            for (Index j = 0; j < region.count[others[1]]; ++j)
+                for (Index k = 0; k < region.count[others[2]]; ++k) {
                     const auto offset = [&](const Index *step) {
                         return i * step[others[0]] + j * step[others[1]] + k * step[others[2]];
                     };
                     const Index read = offset(region.source_step), written = offset(region.target_step);
                     for (Index piece = 0; piece < pieces; ++piece) {
+                        if (all.empty() || all.back().lines == 2)
+                            all.push_back({});
                         const Index begin = std::min(piece * rows, length - rows);
-                        auto &[places, lines] = made[now];
-                        pairs.a[lines] = from + read + begin * pairs.a_row;
-                        places[lines++] = to + written + begin * region.target_step[along];
-                        if (lines == 2)
-                            make();
-                    }
-                    if ((done += line) > kInterruptEvery) {
-                        done = 0;
-                        stopped = interrupted();
+                        auto &[a, c, lines] = all.back();
+                        a[lines] = from + read + begin * a_row;
+                        c[lines++] = to + written + begin * c_row;
                     }
                 }
-        if (made[now].lines > 0)
-            make();
-        finish(1 - now);
+
+        std::vector<Segment> taps;
+        for (const Segment &row : region.rows)
+            for (Index tap = 0; tap < region.taps; ++tap)
+                taps.push_back({row.a + tap * region.source_tap, row.b + tap * region.filter_tap});
+        const Index count = static_cast<Index>(taps.size()), bytes = filter_.tap_size(panel) * Index{sizeof(S)};
+        const Index most =
+            count * bytes <= kMatrixFilterBytes ? count : std::max<Index>(1, kMatrixFilterBytes / 2 / bytes);
+        Pairs pairs{};
+        pairs.a_row = a_row;
+        pairs.b = weights;
+        pairs.b_segment = filter_.tap_size(panel);
+        pairs.chunks = filter_.chunks();
+        pairs.chunk = filter_.chunk();
+        pairs.planes = filter_.planes();
+        pairs.rows = static_cast<int>(rows);
+        pairs.halves = filter_.halves(panel);
+        // Sums that wait for the next taps, or to be stored while the unit makes the next: it takes some time for the
+        // last of them to arrive.
+        constexpr Index kSums = 2 * kMatrixRows * kMatrixColumns;
+        const Index kept = most < count ? static_cast<Index>(all.size()) : 2;
+        const Buffer<float> sums(kept * kSums);
+        const MatrixFunctions &unit = *matrix_functions(plan_.isa);
+        const auto finish = [&](std::size_t n) {
+            for (int line = 0; line < all[n].lines; ++line) {
+                float *const c =
+                    sums.get() + static_cast<Index>(n) % kept * kSums + line * kMatrixRows * kMatrixColumns;
+                if (!unit.finite(c, pairs.rows, pairs.halves))
+                    suspect_[block_at(region.target)] = true;
+                epilogue_.on_columns(c, kMatrixColumns, rows, channels.count(), channels.first);
+                moves<To>(plan_.isa).store(c, kMatrixColumns, rows, channels.count(), all[n].to[line], c_row,
+                                           streaming_);
+            }
+        };
+        Index done = 0;
+        bool stopped = false;
+        unit.begin(pairs.rows, pairs.chunk);
+        for (Index first = 0; first < count; first += most) {
+            pairs.segments = taps.data() + first;
+            pairs.count = std::min(most, count - first);
+            pairs.continued = first > 0;
+            for (std::size_t n = 0; n < all.size() && !stopped; ++n) {
+                std::copy_n(all[n].from, 2, pairs.a);
+                pairs.lines = all[n].lines;
+                pairs.c = sums.get() + static_cast<Index>(n) % kept * kSums;
+                unit.multiply(pairs);
+                if (first + most >= count && n > 0)
+                    finish(n - 1);
+                done += rows * pairs.lines * pairs.count * filter_.pixel_size() * channels.count();
+                if (done > kInterruptEvery) {
+                    done = 0;
+                    stopped = interrupted();
+                }
+            }
+        }
+        if (!stopped)
+            finish(all.size() - 1);
         unit.end();
         return !stopped;
     }
@@ -608,8 +673,8 @@ void gather(const Plan &plan, const View &source, const PackedFilter<T> &filter,
 
 bool matrix_fits(const Plan &plan) {
     const auto &axes = plan.geometry.axes;
-    return plan.element == Element::bfloat16 && matrix_functions(plan.isa) && plan.precision != Precision::strict &&
-           plan.wrt != Operand::filter && !plan.channelwise &&
+    return (plan.element == Element::bfloat16 || plan.element == Element::float32) && matrix_functions(plan.isa) &&
+           plan.precision != Precision::strict && plan.wrt != Operand::filter && !plan.channelwise &&
            std::all_of(axes, axes + 3, [](const Axis &axis) { return axis.dilation == 1; }) && matrix_unit_granted();
 }
 
@@ -619,8 +684,11 @@ PackedPairs pairs(const Plan &plan, const View &filter) {
 
 void gather_pairs(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,
                   const View &target, const std::function<void(const std::vector<Cells> &)> &again, Poll poll) {
+    const auto run = [&]<class Element>(ByMatrix<Element>) {
+        return Gather<ByMatrix<Element>>(plan, source, filter, epilogue, target, poll).run_suspiciously(poll);
+    };
     const std::vector<Cells> suspect =
-        Gather<ByMatrix>(plan, source, filter, epilogue, target, poll).run_suspiciously(poll);
+        plan.element == Element::float32 ? run(ByMatrix<float>{}) : run(ByMatrix<Bfloat>{});
     if (!suspect.empty())
         again(suspect);
 }

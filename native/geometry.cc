@@ -83,15 +83,20 @@ Reach reach(const Axis &axis, Index k) {
     return {first, std::max<Index>(0, last - first + 1)};
 }
 
-Along along_longest(const Index (&count)[4]) {
-    Along along{3, {}};
-    for (int i : {2, 1, 0})
-        if (count[i] > count[along.axis])
-            along.axis = i;
+Along running_along(int axis) {
+    Along along{axis, {}};
     for (int i = 0, n = 0; i < 4; ++i)
-        if (i != along.axis)
+        if (i != axis)
             along.others[n++] = i;
     return along;
+}
+
+Along along_longest(const Index (&count)[4]) {
+    int longest = 3;
+    for (int i : {2, 1, 0})
+        if (count[i] > count[longest])
+            longest = i;
+    return running_along(longest);
 }
 
 } // namespace backstride

@@ -50,10 +50,12 @@ struct Reach {
 };
 Reach reach(const Axis &axis, Index k);
 
-/// The axis of the greatest count, the last of equals, which tiles run along; and the others in order.
+/// The axis that tiles run along, and the others in order.
 struct Along {
     int axis, others[3];
 };
+Along running_along(int axis);
+/// That of the greatest count, the last of equals.
 Along along_longest(const Index (&count)[4]);
 
 /// How far apart neighbours are in memory; 0 where one stands alone, since then the step may be of any size.

@@ -150,7 +150,8 @@ template <class T> void PackedFilter<T>::pack_tap(Index group, Index index, Inde
 }
 
 PackedPairs::PackedPairs(const View &filter, Element element, Index groups, int depth_axis, Isa isa)
-    : filter_(filter, element, groups, depth_axis, kMatrixColumns, isa), groups_(groups),
+    : filter_(filter, element, groups, depth_axis, kMatrixColumns, isa), unit_(*matrix_functions(isa)),
+      planes_(element == Element::float32 ? kPlanes : 1), groups_(groups),
       taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
       depth_(depth_axis == 4 ? filter.shape[4] / groups : filter.shape[3]),
       columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), chunks_(ceil_div(depth_, kMatrixDepth)),
@@ -178,21 +179,17 @@ const Bfloat *PackedPairs::panel(Index group, Index index, Bfloat *room) const {
 }
 
 void PackedPairs::pack_tap(Index group, Index index, Index tap, Bfloat *to) const {
-    // Rows of floats whose low halves are zeros, the last ones of the padding.
     const Index columns = this->columns(index), depth = chunks_ * chunk_, halves = this->halves(index);
     const Buffer<float> room(depth * columns);
     std::fill(room.get() + depth_ * columns, room.get() + depth * columns, 0.0f);
     const float *const rows = filter_.tap(group, index, tap, room.get());
+    const Index half_size = chunk_ * kHalf, plane = halves * half_size;
     for (Index k = 0; k < depth; k += 2)
         for (Index half = 0; half < halves; ++half) {
-            const Index chunk = k / chunk_, count = std::min(kHalf, columns - half * kHalf);
-            Bfloat *const pairs = to + ((chunk * halves + half) * chunk_ + k % chunk_) * kHalf;
-            const float *const even = rows + k * columns + half * kHalf, *const odd = even + columns;
-            std::fill_n(pairs, 2 * kHalf, Bfloat{});
-            for (Index column = 0; column < count; ++column) {
-                pairs[2 * column] = narrow<Bfloat>(even[column]);
-                pairs[2 * column + 1] = narrow<Bfloat>(odd[column]);
-            }
+            const float *const even = rows + k * columns + half * kHalf;
+            Bfloat *const pairs = to + k / chunk_ * planes_ * plane + half * half_size + k % chunk_ * kHalf;
+            unit_.pair(even, even + columns, static_cast<int>(std::min(kHalf, columns - half * kHalf)), planes_, pairs,
+                       plane);
         }
 }
 
@@ -213,35 +210,35 @@ template <class T> void load(Element element, Isa isa, const View &view, const B
             }
 }
 
-void load(Isa isa, const View &view, const Box &box, Index channels, const Window<Bfloat> &to) {
-    const Index cells = box[3].count(), count = box[4].count();
-    if (view.stride[4] != 1 && count > 1) {
-        // By way of floats, whose moves transpose.
-        Box row = box;
-        const Buffer<float> room(cells * count);
-        for (Index n = box[0].first; n < box[0].last; ++n)
-            for (Index d = box[1].first; d < box[1].last; ++d)
-                for (Index h = box[2].first; h < box[2].last; ++h) {
-                    row[0] = {n, n + 1}, row[1] = {d, d + 1}, row[2] = {h, h + 1};
-                    load(Element::bfloat16, isa, view, row, window(room.get(), row));
-                    moves<Bfloat>(isa).store(room.get(), count, cells, count,
-                                             to.at({n, d, h, box[3].first, box[4].first}), to.stride[3], false);
+void load_pairs(Element element, Isa isa, const View &view, const Box &box, Index chunk, const Window<Bfloat> &to) {
+    const Index cells = box[3].count(), channels = box[4].count(), padded = ceil_div(channels, chunk) * chunk;
+    const bool wide = element == Element::float32, together = view.stride[4] == 1 || channels == 1;
+    const Buffer<float> room(together ? 1 : cells * channels); // in which channels are brought together
+    Box row = box;
+    for (Index n = box[0].first; n < box[0].last; ++n)
+        for (Index d = box[1].first; d < box[1].last; ++d)
+            for (Index h = box[2].first; h < box[2].last; ++h) {
+                row[0] = {n, n + 1}, row[1] = {d, d + 1}, row[2] = {h, h + 1};
+                const Index cell[5] = {n, d, h, box[3].first, box[4].first};
+                const void *from = at(view, element, offset_of(view, cell));
+                Index step = view.stride[3];
+                Bfloat *place = to.at(cell);
+                if (!together) {
+                    load(element, isa, view, row, window(room.get(), row));
+                    from = room.get();
+                    step = channels;
                 }
-    } else
-        for (Index n = box[0].first; n < box[0].last; ++n)
-            for (Index d = box[1].first; d < box[1].last; ++d)
-                for (Index h = box[2].first; h < box[2].last; ++h)
-                    for (Index w = box[3].first; w < box[3].last; ++w) {
-                        const Index cell[5] = {n, d, h, w, box[4].first};
-                        std::copy_n(static_cast<const Bfloat *>(at(view, Element::bfloat16, offset_of(view, cell))),
-                                    count, to.at(cell));
-                    }
-    if (channels > count)
-        for (Index n = box[0].first; n < box[0].last; ++n)
-            for (Index d = box[1].first; d < box[1].last; ++d)
-                for (Index h = box[2].first; h < box[2].last; ++h)
-                    for (Index w = box[3].first; w < box[3].last; ++w)
-                        std::fill_n(to.at({n, d, h, w, box[4].first}) + count, channels - count, Bfloat{});
+                if (wide)
+                    matrix_functions(isa)->split(static_cast<const float *>(from), step, cells, channels, chunk, place,
+                                                 to.stride[3]);
+                else if (!together)
+                    moves<Bfloat>(isa).store(room.get(), channels, cells, channels, place, to.stride[3], false);
+                for (Index w = 0; w < cells && !wide; ++w, place += to.stride[3]) {
+                    if (together)
+                        std::copy_n(static_cast<const Bfloat *>(from) + w * step, channels, place);
+                    std::fill_n(place + channels, padded - channels, Bfloat{});
+                }
+            }
 }
 
 template <class T>

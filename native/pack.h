@@ -85,8 +85,8 @@ template <class T> class PackedFilter {
     std::optional<Buffer<T>> data_;
 };
 
-/// The same for a matrix unit: bfloat16, in the order of Pairs, with zeros where a chunk or a half ends beyond the
-/// matrix.
+/// The same for a matrix unit: bfloat16, or three planes of it for float32, in the order of Pairs, with zeros where a
+/// chunk or a half ends beyond the matrix.
 class PackedPairs {
   public:
     PackedPairs(const View &filter, Element element, Index groups, int depth_axis, Isa isa);
@@ -101,6 +101,9 @@ class PackedPairs {
     /// Of a tap: chunks, and how deep each is; and how many elements of all of them a panel has.
     Index chunks() const { return chunks_; }
     Index chunk() const { return chunk_; }
+    int planes() const { return planes_; }
+    /// Elements of all planes of a pixel of the other factor.
+    Index pixel_size() const { return planes_ * chunks_ * chunk_; }
     int halves(Index index) const { return columns(index) > kHalf ? 2 : 1; }
     Index tap_size(Index index) const { return halves(index) * half(); }
 
@@ -109,11 +112,13 @@ class PackedPairs {
 
     static constexpr Index kHalf = kMatrixColumns / 2;
     Index columns(Index index) const { return std::min<Index>(kMatrixColumns, columns_ - index * kMatrixColumns); }
-    Index half() const { return chunks_ * chunk_ * kHalf; }
+    Index half() const { return pixel_size() * kHalf; }
     Index most_halves() const { return columns_ > kHalf ? 2 : 1; }
     Index group_size() const { return ceil_div(columns_, kHalf) * taps_ * half(); }
 
     PackedFilter<float> filter_; // which brings taps into order
+    const MatrixFunctions &unit_;
+    int planes_;
     Index groups_, taps_, depth_, columns_, chunks_, chunk_;
     std::optional<Buffer<Bfloat>> data_;
 };
@@ -202,8 +207,9 @@ template <class T> Window<T> window(T *data, const Box &box) {
 /// Copies the cells `box` of an array to a window.
 template <class T> void load(Element element, Isa isa, const View &view, const Box &box, const Window<T> &to);
 
-/// The same without widening, of an array of bfloat16; with zeros after the channels, up to so many.
-void load(Isa isa, const View &view, const Box &box, Index channels, const Window<Bfloat> &to);
+/// The same for a matrix unit: arrays of bfloat16 as they are, those of float32 in three planes; in chunks of so many
+/// channels, with zeros after the last.
+void load_pairs(Element element, Isa isa, const View &view, const Box &box, Index chunk, const Window<Bfloat> &to);
 
 /// Copies those cells `box` of a window that are a multiple of `step` from its first, along depth, height and width, to
 /// an array, rounding each once.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers of bfloat16 by a matrix unit, on machines that have one; its kernel is among those of test_kernels.py, too."""
+"""Layers of bfloat16 and float32 by a matrix unit, on machines that have one; test_kernels.py has its kernels, too."""
 
 from __future__ import annotations
 
@@ -16,12 +16,17 @@ from numpy.testing import assert_array_equal
 import backstride
 from backstride import _native
 from backstride._backends import numpy as backend
-from backstride._geometry import Geometry
+from backstride._geometry import Axis, Geometry
 from backstride._plan import plan
 
-BFLOAT = np.dtype(ml_dtypes.bfloat16)
-KERNELS = [name for name, _, element, _, _ in _native.kernels() if element == "bfloat16"]
+DTYPES = {"bf16": np.dtype(ml_dtypes.bfloat16), "f32": np.dtype(np.float32)}
+KERNELS = [name for name, *_ in _native.kernels() if "_matrix_" in name]
 pytestmark = pytest.mark.parametrize("kernel", KERNELS)
+
+
+def dtype_of(kernel: str) -> np.dtype:
+    return DTYPES[kernel.partition("_")[0]]
+
 
 # Depths of one chunk, of several, of padded ones; one and two halves of columns, and several panels; long lines.
 LARGE = [
@@ -36,7 +41,7 @@ LARGE = [
 ]
 
 
-def reals(geometry: Geometry, distribution: str = "normal") -> dict[str, np.ndarray]:
+def reals(geometry: Geometry, kernel: str, distribution: str = "normal") -> dict[str, np.ndarray]:
     rng = np.random.default_rng(len(distribution))
     make = {
         "normal": rng.standard_normal,
@@ -44,7 +49,7 @@ def reals(geometry: Geometry, distribution: str = "normal") -> dict[str, np.ndar
         "heavy-tailed": lambda shape: rng.standard_t(3, shape),
         "offset": lambda shape: rng.standard_normal(shape) + 10,
     }[distribution]
-    return {name: make(geometry.shape(name)).astype(BFLOAT) for name in ("input", "filter", "output")}
+    return {name: make(geometry.shape(name)).astype(dtype_of(kernel)) for name in ("input", "filter", "output")}
 
 
 def derivative(wrt: str, geometry: Geometry, operands: dict[str, np.ndarray], kernel: str) -> np.ndarray:
@@ -63,20 +68,21 @@ def without_unit(wrt: str, geometry: Geometry, operands: dict[str, np.ndarray]) 
 
 
 def test_it_is_taken_where_it_pays_unless_precision_is_strict(kernel: str) -> None:
-    for large in LARGE[:4]:
-        for wrt in ("output", "input"):
-            assert plan(wrt, large.geometry, "bfloat16", "default", packed=True).kernel == kernel
-            assert plan(wrt, large.geometry, "bfloat16", "fast").kernel == kernel
-            assert plan(wrt, large.geometry, "bfloat16", "strict").algorithm != "matrix"
-        assert plan("filter", large.geometry, "bfloat16", "fast").algorithm != "matrix"
-        assert plan("output", large.geometry, "float32", "fast").algorithm != "matrix"
+    element = dtype_of(kernel).name
+    geometry = LARGE[3].geometry
+    for wrt in ("output", "input"):
+        assert plan(wrt, geometry, element, "default", packed=True).kernel == kernel
+        assert plan(wrt, geometry, element, "strict").algorithm != "matrix"
+    assert plan("filter", geometry, element, "fast").algorithm != "matrix"
+    assert plan("output", geometry, "float64", "fast").algorithm != "matrix"
+    assert plan("output", geometry, "float16", "fast").algorithm != "matrix"
 
 
 @pytest.mark.parametrize("distribution", ["normal", "non-negative", "heavy-tailed", "offset"])
 @pytest.mark.parametrize("large", LARGE, ids=str)
 @pytest.mark.parametrize("wrt", ["output", "input"])
 def test_errors_are_within_the_bound_of_default(wrt: str, large: Case, distribution: str, kernel: str) -> None:
-    operands = reals(large.geometry, distribution)
+    operands = reals(large.geometry, kernel, distribution)
     want = exact(wrt, large.geometry, operands)
     ours, plain = (
         np.sqrt(np.mean((found.astype(np.float64) - want) ** 2))
@@ -89,7 +95,7 @@ def test_errors_are_within_the_bound_of_default(wrt: str, large: Case, distribut
 @pytest.mark.parametrize("wrt", ["output", "input"])
 def test_bits_do_not_depend_on_threads_or_memory(wrt: str, large: Case, kernel: str) -> None:
     """Channels first are copied; lines that begin within a cache line may be."""
-    operands = reals(large.geometry)
+    operands = reals(large.geometry, kernel)
     threads, found = backstride.get_num_threads(), []
     try:
         for count in (1, 2, 5):
@@ -118,7 +124,7 @@ def at(array: np.ndarray, offset: int) -> np.ndarray:
 @pytest.mark.parametrize("large", LARGE, ids=str)
 @pytest.mark.parametrize(("wrt", "name"), [("output", "input"), ("output", "filter"), ("input", "output")])
 def test_nonfinite_values_stay_with_their_terms(wrt: str, name: str, large: Case, kernel: str) -> None:
-    operands = reals(large.geometry)
+    operands = reals(large.geometry, kernel)
     for value in (np.nan, np.inf, 3e38):
         placed = operands[name].copy()
         placed.flat[np.random.default_rng(1).integers(placed.size, size=5)] = value
@@ -135,7 +141,7 @@ def test_nonfinite_values_stay_with_their_terms(wrt: str, name: str, large: Case
 def test_infinity_times_a_subnormal_number_is_infinite(kernel: str) -> None:
     """The unit takes it for zero times infinity, which is NaN."""
     geometry = LARGE[0].geometry
-    operands = {name: np.ones(geometry.shape(name), BFLOAT) for name in ("input", "filter")}
+    operands = {name: np.ones(geometry.shape(name), dtype_of(kernel)) for name in ("input", "filter")}
     operands["input"][...] = 1e-39
     operands["filter"].flat[5] = np.inf
     found, want = derivative("output", geometry, operands, kernel), without_unit("output", geometry, operands)
@@ -146,7 +152,7 @@ def test_infinity_times_a_subnormal_number_is_infinite(kernel: str) -> None:
 
 def test_subnormal_numbers_may_count_as_zeros_but_not_if_it_is_strict(kernel: str) -> None:
     geometry = LARGE[0].geometry
-    operands = {name: np.full(geometry.shape(name), 1, BFLOAT) for name in ("input", "filter")}
+    operands = {name: np.ones(geometry.shape(name), dtype_of(kernel)) for name in ("input", "filter")}
     operands["input"][...] = 1e-39
     assert (derivative("output", geometry, operands, kernel) == 0).all()
     assert (without_unit("output", geometry, operands) > 0).all()
@@ -154,30 +160,31 @@ def test_subnormal_numbers_may_count_as_zeros_but_not_if_it_is_strict(kernel: st
 
 @pytest.mark.parametrize("activation", [None, "relu", ("leaky_relu", 0.1), "tanh"])
 def test_plans_add_bias_and_activation_before_they_round(activation: Any, kernel: str) -> None:
-    rng = np.random.default_rng(0)
-    x = rng.standard_normal((2, 19, 21, 64)).astype(BFLOAT)
-    w = (rng.standard_normal((4, 4, 40, 64)) / 32).astype(BFLOAT)
-    b = rng.standard_normal(40).astype(BFLOAT)
+    rng, dtype = np.random.default_rng(0), dtype_of(kernel)
+    x = rng.standard_normal((2, 19, 21, 64)).astype(dtype)
+    w = (rng.standard_normal((4, 4, 40, 64)) / 32).astype(dtype)
+    b = rng.standard_normal(40).astype(dtype)
     got = backstride.plan(w, 2, bias=b, activation=activation)(x)
     assert kernel in repr(backstride.plan(w, 2))
     wide = backstride.plan(
         w.astype(np.float64), 2, bias=b.astype(np.float64), activation=activation, precision="strict"
     )
     want = wide(x.astype(np.float64))
-    assert (abs(got.astype(np.float64) - want) <= 2.0**-8 * abs(want) + 1e-5).all()
+    assert (abs(got.astype(np.float64) - want) <= float(ml_dtypes.finfo(dtype).eps) * abs(want) + 1e-5).all()
 
 
 def test_cells_that_no_tap_reaches_have_the_bias_alone(kernel: str) -> None:
-    w = np.ones((1, 1, 40, 64), BFLOAT)
-    y = backstride.plan(w, 2, bias=np.arange(40).astype(BFLOAT))(np.ones((1, 20, 20, 64), BFLOAT))
-    assert_array_equal(y[0, 1, 1], np.arange(40).astype(BFLOAT))
-    assert_array_equal(y[0, 0, 0], (64 + np.arange(40)).astype(BFLOAT))
+    dtype = dtype_of(kernel)
+    p = backstride.plan(np.ones((1, 1, 40, 64), dtype), 2, bias=np.arange(40).astype(dtype), algorithm="matrix")
+    y = p(np.ones((1, 20, 20, 64), dtype))
+    assert_array_equal(y[0, 1, 1], np.arange(40).astype(dtype))
+    assert_array_equal(y[0, 0, 0], (64 + np.arange(40)).astype(dtype))
 
 
 def test_large_results_that_go_around_the_caches_are_the_same(kernel: str) -> None:
     """Results of 16 MB and more, of whole cache lines."""
     geometry = case("large", same(200, 2, 2, 400), same(200, 2, 2, 400), channels=(32, 64), batch=1).geometry
-    x, w = (cases.integers(geometry, name, BFLOAT) for name in ("input", "filter"))
+    x, w = (cases.integers(geometry, name, dtype_of(kernel)) for name in ("input", "filter"))
     assert x.size and geometry.shape("output") == (1, 400, 400, 64)
     result, strict = (
         by("output", geometry, {"input": x, "filter": w}) for by in (lambda *a: derivative(*a, kernel), without_unit)
@@ -188,8 +195,36 @@ def test_large_results_that_go_around_the_caches_are_the_same(kernel: str) -> No
 
 def test_workspace_is_kept(kernel: str) -> None:
     rng = np.random.default_rng(0)
-    x = np.moveaxis(rng.standard_normal((1, 64, 64, 128)).astype(BFLOAT), -1, 1).copy()
-    w = rng.standard_normal((4, 4, 64, 128)).astype(BFLOAT)
+    x = np.moveaxis(rng.standard_normal((1, 64, 64, 128)).astype(dtype_of(kernel)), -1, 1).copy()
+    w = rng.standard_normal((4, 4, 64, 128)).astype(dtype_of(kernel))
     plans = [backstride.plan(w, 2, data_format="NCHW", workspace_bytes=size) for size in (1 << 19, None)]
     assert kernel in repr(plans[0])
     assert plans[0](x).tobytes() == plans[1](x).tobytes()
+
+
+def test_factors_have_all_their_digits(kernel: str) -> None:
+    """Three planes of eight bits are the 24 of float32: one product is off by less than a rounding."""
+    geometry = Geometry((Axis(16, 1, 16),), 1, 2, 32)
+    x = np.zeros((1, 16, 2), dtype_of(kernel))
+    x[..., 0] = np.nextafter(np.float32(1), np.float32(2)) * (1 + np.arange(16) / 16)
+    w = np.zeros((1, 32, 2), dtype_of(kernel))
+    w[..., 0] = np.random.default_rng(0).random(32) + 1
+    want = x[0, :, :1].astype(np.float64) * w[0, :, 0].astype(np.float64)
+    got = backend.derivative("output", geometry, x, w, kernel)[0].astype(np.float64)
+    assert (abs(got - want) <= float(ml_dtypes.finfo(dtype_of(kernel)).eps) * want).all()
+    assert (backend.derivative("output", geometry, x, np.ones_like(w), kernel)[0] == x[0, :, :1]).all()
+
+
+def test_products_that_are_left_out_are_small(kernel: str) -> None:
+    """Sums of 512 products: without the least of the six that are made, their errors would be ten times as large."""
+    geometry = Geometry((Axis(64, 1, 64),), 1, 512, 32)
+    operands = reals(geometry, kernel)
+    want = exact("output", geometry, operands)
+    errors = [
+        np.sqrt(np.mean((found.astype(np.float64) - want) ** 2))
+        for found in (
+            derivative("output", geometry, operands, kernel),
+            without_unit("output", geometry, operands),
+        )
+    ]
+    assert 0 < errors[0] <= 1.01 * errors[1]

@@ -42,39 +42,71 @@ void begin(int rows, Index chunk) {
 
 void end() { _tile_release(); }
 
-template <int Lines, int Halves> void sum(const Pairs &pairs) {
-    written(&pairs);
-    _tile_zero(SUM_00);
-    _tile_zero(SUM_01);
-    _tile_zero(SUM_10);
-    _tile_zero(SUM_11);
-    const Index a_row = pairs.a_row * Index{sizeof(Bfloat)}, half = pairs.chunk * 16;
+/// Adds the products of a plane of A, in the registers, with one of B; loads what is `New`.
+template <int Lines, int Halves, bool NewA, bool NewB>
+[[gnu::always_inline]] inline void multiply_planes(const Bfloat *const (&a)[2], Index a_row, const Bfloat *b,
+                                                   Index half) {
     constexpr Index kRow = 64;
-    for (Index s = 0; s < pairs.count; ++s)
-        for (Index t = 0; t < pairs.taps; ++t) {
-            const Index offset = pairs.segments[s].a + t * pairs.a_tap;
-            const Bfloat *a[2] = {pairs.a[0] + offset, pairs.a[Lines - 1] + offset};
-            const Bfloat *b = pairs.b + pairs.segments[s].b * pairs.b_tap + t * pairs.b_step;
-            for (Index c = 0; c < pairs.chunks; ++c) {
-                _tile_loadd(B_0, b, kRow);
-                _tile_loadd(A_0, a[0], a_row);
-                _tile_dpbf16ps(SUM_00, A_0, B_0);
-                if constexpr (Halves == 2) {
-                    _tile_loadd(B_1, b + half, kRow);
-                    _tile_dpbf16ps(SUM_01, A_0, B_1);
-                }
-                if constexpr (Lines == 2) {
-                    _tile_loadd(A_1, a[1], a_row);
-                    _tile_dpbf16ps(SUM_10, A_1, B_0);
-                    if constexpr (Halves == 2)
-                        _tile_dpbf16ps(SUM_11, A_1, B_1);
-                }
-                b += Halves * half;
-                a[0] += pairs.chunk;
-                a[1] += pairs.chunk;
-            }
-        }
+    if constexpr (NewB)
+        _tile_loadd(B_0, b, kRow);
+    if constexpr (NewA)
+        _tile_loadd(A_0, a[0], a_row);
+    _tile_dpbf16ps(SUM_00, A_0, B_0);
+    if constexpr (Halves == 2) {
+        if constexpr (NewB)
+            _tile_loadd(B_1, b + half, kRow);
+        _tile_dpbf16ps(SUM_01, A_0, B_1);
+    }
+    if constexpr (Lines == 2) {
+        if constexpr (NewA)
+            _tile_loadd(A_1, a[1], a_row);
+        _tile_dpbf16ps(SUM_10, A_1, B_0);
+        if constexpr (Halves == 2)
+            _tile_dpbf16ps(SUM_11, A_1, B_1);
+    }
+}
+
+template <int Planes, int Lines, int Halves> void sum(const Pairs &pairs) {
     constexpr Index kSums = kMatrixColumns * Index{sizeof(float)}, kLine = kMatrixRows * kMatrixColumns;
+    written(&pairs);
+    if (pairs.continued) {
+        _tile_loadd(SUM_00, pairs.c, kSums);
+        if constexpr (Halves == 2)
+            _tile_loadd(SUM_01, pairs.c + kMatrixColumns / 2, kSums);
+        if constexpr (Lines == 2)
+            _tile_loadd(SUM_10, pairs.c + kLine, kSums);
+        if constexpr (Lines == 2 && Halves == 2)
+            _tile_loadd(SUM_11, pairs.c + kLine + kMatrixColumns / 2, kSums);
+    } else {
+        _tile_zero(SUM_00);
+        _tile_zero(SUM_01);
+        _tile_zero(SUM_10);
+        _tile_zero(SUM_11);
+    }
+    const Index a_row = pairs.a_row * Index{sizeof(Bfloat)}, chunk = pairs.chunk, half = chunk * 16;
+    for (Index s = 0; s < pairs.count; ++s) {
+        const Bfloat *a[2] = {pairs.a[0] + pairs.segments[s].a, pairs.a[Lines - 1] + pairs.segments[s].a};
+        const Bfloat *b = pairs.b + pairs.segments[s].b * pairs.b_segment;
+        for (Index c = 0; c < pairs.chunks; ++c) {
+            if constexpr (Planes == 1)
+                multiply_planes<Lines, Halves, true, true>(a, a_row, b, half);
+            else {
+                // The least products first; from each to the next one of the factors stays.
+                const Bfloat *const middle[2] = {a[0] + chunk, a[1] + chunk};
+                const Bfloat *const low[2] = {middle[0] + chunk, middle[1] + chunk};
+                const Bfloat *const b_middle = b + Halves * half, *const b_low = b_middle + Halves * half;
+                multiply_planes<Lines, Halves, true, true>(low, a_row, b, half);
+                multiply_planes<Lines, Halves, true, false>(middle, a_row, b, half);
+                multiply_planes<Lines, Halves, false, true>(middle, a_row, b_middle, half);
+                multiply_planes<Lines, Halves, true, false>(a, a_row, b_middle, half);
+                multiply_planes<Lines, Halves, false, true>(a, a_row, b_low, half);
+                multiply_planes<Lines, Halves, false, true>(a, a_row, b, half);
+            }
+            b += Planes * Halves * half;
+            a[0] += Planes * chunk;
+            a[1] += Planes * chunk;
+        }
+    }
     _tile_stored(SUM_00, pairs.c, kSums);
     if constexpr (Halves == 2)
         _tile_stored(SUM_01, pairs.c + kMatrixColumns / 2, kSums);
@@ -85,8 +117,9 @@ template <int Lines, int Halves> void sum(const Pairs &pairs) {
 }
 
 void multiply(const Pairs &pairs) {
-    constexpr void (*kSum[2][2])(const Pairs &) = {{sum<1, 1>, sum<1, 2>}, {sum<2, 1>, sum<2, 2>}};
-    kSum[pairs.lines - 1][pairs.halves - 1](pairs);
+    constexpr void (*kSum[2][2][2])(const Pairs &) = {{{sum<1, 1, 1>, sum<1, 1, 2>}, {sum<1, 2, 1>, sum<1, 2, 2>}},
+                                                      {{sum<3, 1, 1>, sum<3, 1, 2>}, {sum<3, 2, 1>, sum<3, 2, 2>}}};
+    kSum[pairs.planes > 1][pairs.lines - 1][pairs.halves - 1](pairs);
 }
 
 bool finite(const float *c, int rows, int halves) {
@@ -99,9 +132,55 @@ bool finite(const float *c, int rows, int halves) {
     return _mm512_cmp_ps_mask(both, both, _CMP_UNORD_Q) == 0;
 }
 
+using Bits [[gnu::vector_size(64)]] = std::uint32_t;
+using Halves [[gnu::vector_size(32)]] = std::uint16_t;
+
+/// 16 numbers of bfloat16 in the low halves of as many of 32 bits.
+inline Bits widened(__m256i halves) { return __builtin_convertvector(reinterpret_cast<Halves>(halves), Bits); }
+
+/// Takes 16 numbers of bfloat16 from as many of float32.
+inline __m512 without(__m512 a, Bits low_halves) { return a - reinterpret_cast<__m512>(low_halves << 16); }
+
+/// The first plane of 16 numbers, in low halves, which is taken from them.
+inline Bits take_plane(__m512 &rest) {
+    const Bits plane = widened(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(rest)));
+    rest = without(rest, plane);
+    return plane;
+}
+
+inline __mmask16 first(Index lanes) {
+    return static_cast<__mmask16>(lanes >= 16 ? 0xffff : lanes <= 0 ? 0 : (1u << lanes) - 1);
+}
+
+void split(const float *from, Index from_row, Index rows, Index channels, Index chunk, Bfloat *to, Index to_row) {
+    for (Index row = 0; row < rows; ++row, from += from_row, to += to_row) {
+        Bfloat *place = to;
+        for (Index begin = 0; begin < channels; begin += chunk, place += kPlanes * chunk) {
+            const Index count = channels - begin < chunk ? channels - begin : chunk;
+            __m512 low = _mm512_maskz_loadu_ps(first(count), from + begin),
+                   high = _mm512_maskz_loadu_ps(first(count - 16), from + begin + 16);
+            const auto lanes = static_cast<__mmask32>((std::uint64_t{1} << chunk) - 1);
+            for (int plane = 0; plane < kPlanes; ++plane) {
+                const auto both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
+                _mm512_mask_storeu_epi16(place + plane * chunk, lanes, both);
+                low = without(low, widened(_mm512_maskz_extracti64x4_epi64(0xff, both, 0)));
+                high = without(high, widened(_mm512_maskz_extracti64x4_epi64(0xff, both, 1)));
+            }
+        }
+    }
+}
+
+void pair(const float *even, const float *odd, int count, int planes, Bfloat *to, Index to_plane) {
+    __m512 low = _mm512_maskz_loadu_ps(first(count), even), high = _mm512_maskz_loadu_ps(first(count), odd);
+    for (int plane = 0; plane < planes; ++plane, to += to_plane) {
+        const Bits both = take_plane(low) | take_plane(high) << 16;
+        _mm512_storeu_si512(to, reinterpret_cast<__m512i>(both));
+    }
+}
+
 } // namespace
 
-constinit const MatrixFunctions bf16_matrix_amx = {begin, end, multiply, finite};
+constinit const MatrixFunctions matrix_amx = {begin, end, multiply, finite, split, pair};
 
 #define MOVE_amx(...) DEFINE_MOVE(amx, __VA_ARGS__)
 #define MOVE_avx512(...)

@@ -151,27 +151,32 @@ template <class T> struct CombineFunctions {
 };
 
 /// Two tiles of a matrix product whose factors have 16 bits, as a matrix unit makes them: those of `lines` lines of
-/// rows with the same columns. With the sums of Tile, and depth cut into `chunks` of so many k,
+/// rows with the same columns. With the sums of a Tile of one tap, and depth cut into `chunks` of so many k,
 ///
-///     A[line, row, s, t, c, k] at a[line][s.a + t * a_tap + row * a_row + c * chunk + k]
-///     B[s, t, c, k, column]    at b[s.b * b_tap + t * b_step + ((c * halves + column / 16) * chunk + k / 2 * 2) * 16
-///                                 + column % 16 * 2 + k % 2]
-///     C[line][row, column]     at c[line * kMatrixRows * kMatrixColumns + row * kMatrixColumns + column]
+///     A[line, row, s, c, k] at a[line][s.a + row * a_row + c * planes * chunk + k]
+///     B[s, c, k, column]    at b[s.b * b_segment + ((c * planes * halves + column / 16) * chunk + k / 2 * 2) * 16
+///                              + column % 16 * 2 + k % 2]
+///     C[line][row, column]  at c[line * kMatrixRows * kMatrixColumns + row * kMatrixColumns + column]
 ///
 /// B has zeros where the depth ends within a chunk or the columns within a half; A is read there, and must be finite.
 /// Subnormal factors and sums count as zeros, and sums of even and of odd k of a chunk are made apart.
+///
+/// Factors of float32 are sums of three planes of bfloat16, each of which has the next eight bits: A has plane p of a
+/// chunk p * chunk elements after plane 0, B p * halves * chunk * 16. Of the nine products six are made; the others are
+/// less than 2^-25 of the first.
 struct Pairs {
     const Bfloat *a[2];
-    Index a_row, a_tap;
+    Index a_row;
     const Bfloat *b;
-    Index b_tap, b_step;
+    Index b_segment;
     const Segment *segments;
-    Index count, taps, chunks, chunk;
-    int rows, lines, halves;
+    Index count, chunks, chunk;
+    int planes, rows, lines, halves;
+    bool continued; // whether sums go on from what is in C
     float *c;
 };
 
-constexpr int kMatrixRows = 16, kMatrixColumns = 32, kMatrixDepth = 32;
+constexpr int kMatrixRows = 16, kMatrixColumns = 32, kMatrixDepth = 32, kPlanes = 3;
 
 struct MatrixFunctions {
     /// Sets the unit of this thread up for so many rows and such chunks, and gives it up.
@@ -181,6 +186,10 @@ struct MatrixFunctions {
     void (*multiply)(const Pairs &);
     /// Whether so many rows of one line of C are finite.
     bool (*finite)(const float *c, int rows, int halves);
+    /// Makes rows of A, which begin `to_row` elements after each other: three planes of so many channels each.
+    void (*split)(const float *from, Index from_row, Index rows, Index channels, Index chunk, Bfloat *to, Index to_row);
+    /// Makes two neighbours k of 16 columns of B, of which `count` are not zeros, of so many planes.
+    void (*pair)(const float *even, const float *odd, int count, int planes, Bfloat *to, Index to_plane);
 };
 
 struct Kernel {
@@ -237,9 +246,7 @@ double fma_burst(Isa isa, Index steps);
 #define MOVE(isa, S, name) extern const Moves<S> name##_moves_##isa;
 #include "kernels.inc"
 #undef MOVE
-#define MATRIX(isa, S, type) extern const MatrixFunctions type##_matrix_##isa;
-#include "kernels.inc"
-#undef MATRIX
+extern const MatrixFunctions matrix_amx;
 double fma_burst_portable(Index steps);
 double fma_burst_avx2(Index steps);
 double fma_burst_avx512(Index steps);

@@ -82,7 +82,7 @@ template <> const Moves<double> &moves(Isa isa) { return CHOOSE(f64_moves); }
 const MatrixFunctions *matrix_functions([[maybe_unused]] Isa isa) {
 #if defined(BACKSTRIDE_AMX)
     if (isa == Isa::amx)
-        return &bf16_matrix_amx;
+        return &matrix_amx;
 #endif
     return nullptr;
 }

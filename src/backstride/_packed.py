@@ -63,8 +63,8 @@ def plan(
         precision: a mode of `backstride.precision`, in which the plan computes from then on; None is the one that holds
             now.
         algorithm: None for the fastest by the cost model (see `Plan.explain`), or, for experiments, 'tiles', 'lanes',
-            'scatter', 'merged', 'matrix', 'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are computed by
-            tiles.
+            'scatter', 'merged', 'matrix', 'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are
+            computed by tiles.
         workspace_bytes: how much memory a call may take at most besides `filters` as they are packed, its input and its
             result, and some ten KB for lists of blocks. Blocks get smaller, and fewer threads compute, where they would
             take more; an algorithm that would take more in any case is not taken. None: calls take at most 64 MB, those
