@@ -107,7 +107,8 @@ class BoundPlan {
   public:
     BoundPlan(std::string_view wrt, std::string_view element, const std::vector<Index> &axes, Index batch,
               Index in_channels, Index out_channels, Index groups, bool channels_first, std::string_view precision,
-              bool packed, std::string_view algorithm, std::string_view kernel, Index workspace, bool binding)
+              bool packed, std::string_view algorithm, std::string_view kernel, Index workspace, bool binding,
+              std::string_view isa)
         : call_({wrt,
                  element,
                  axes,
@@ -120,7 +121,8 @@ class BoundPlan {
                  packed,
                  algorithm,
                  kernel,
-                 {workspace, binding}}),
+                 {workspace, binding},
+                 isa}),
           packed_(packed) {}
 
     void run(nb::handle first, nb::handle second, nb::handle result, int borrowed) const {
@@ -264,10 +266,10 @@ NB_MODULE(_native, m) {
 
     nb::class_<BoundPlan>(m, "Plan")
         .def(nb::init<std::string_view, std::string_view, const std::vector<Index> &, Index, Index, Index, Index, bool,
-                      std::string_view, bool, std::string_view, std::string_view, Index, bool>(),
+                      std::string_view, bool, std::string_view, std::string_view, Index, bool, std::string_view>(),
              "wrt"_a, "element"_a, "axes"_a, "batch"_a, "in_channels"_a, "out_channels"_a, "groups"_a,
              "channels_first"_a, "precision"_a = "strict", "packed"_a = false, "algorithm"_a = "", "kernel"_a = "",
-             "workspace"_a = Workspace{}.bytes, "binding"_a = false)
+             "workspace"_a = Workspace{}.bytes, "binding"_a = false, "isa"_a = "")
         .def("run", &BoundPlan::run, "first"_a, "second"_a, "result"_a, "borrowed"_a = 0)
         .def_prop_ro("kernel", &BoundPlan::kernel)
         .def_prop_ro("algorithm", &BoundPlan::algorithm)

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "call.h"
 
+#include <algorithm>
+
 namespace backstride {
 namespace {
 
@@ -22,9 +24,12 @@ Plan plan_of(const Description &d) {
         const auto axis = d.axes.subspan(static_cast<std::size_t>(i * kNumbersOfAxis), kNumbersOfAxis);
         geometry.axes[i + 3 - rank] = {axis[0], axis[1], axis[2], axis[3], axis[4], axis[5]};
     }
+    const Isa isa = !d.kernel.empty() ? best_isa()
+                    : d.isa.empty()   ? active_isa()
+                                      : std::min(best_isa(), named<Isa>(kIsaNames, d.isa));
     return make_plan(named<Operand>(kOperandNames, d.wrt), named<Element>(kElementNames, d.element), geometry,
-                     {d.kernel.empty() ? active_isa() : best_isa(), named<Precision>(kPrecisionNames, d.precision),
-                      d.packed, d.channels_first, d.algorithm, d.kernel, d.workspace});
+                     {isa, named<Precision>(kPrecisionNames, d.precision), d.packed, d.channels_first, d.algorithm,
+                      d.kernel, d.workspace});
 }
 
 } // namespace

@@ -39,9 +39,11 @@ struct Description {
     bool packed = false;
     std::string_view algorithm = {}, kernel = {};
     Workspace workspace = {};
+    std::string_view isa = {};
 };
 
-/// A plan, and how the arrays of its callers lie. Without a kernel's name it is for the instruction set in use.
+/// A plan, and how the arrays of its callers lie. It is for the instruction set in use, unless a kernel or another set
+/// is named; of one that the machine lacks, the richest that it has stands in.
 class Call {
   public:
     explicit Call(const Description &description);

@@ -6,8 +6,8 @@
 #include <limits>
 #include <utility>
 
-#include "gather.h"
 #include "lanes.h"
+#include "matrix.h"
 #include "merged.h"
 #include "scatter.h"
 #include "winograd.h"
@@ -263,7 +263,7 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     case Algorithm::matrix: {
         if (!matrix_fits(plan))
             break;
-        const bool wide = plan.element == Element::float32;
+        const bool wide = plan.element != Element::bfloat16;
         const double rate = wide ? kWideMatrixRate : columns > kMatrixColumns / 2 ? kMatrixRate : kHalfMatrixRate;
         return matrix_products(plan) / rate +
                far(machine, filter * reached(geometry) * regions(plan) * (wide ? 1.5 : 0.5)) + pack + moved + kUnit;

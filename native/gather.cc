@@ -1,471 +1,35 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "gather.h"
 
-#include <algorithm>
-#include <array>
-#include <atomic>
-#include <numeric>
-#include <optional>
-
-#include "pack.h"
+#include "regions.h"
 
 namespace backstride {
 namespace {
-
-// What a block of the result reads of the source should stay in a second-level cache of 512 KiB or more. A panel of the
-// filter that doesn't leave room for that is read again by every block, which is then as large as the panel: a third
-// less time for 16 cells of 1024 channels with a kernel of 25.
-constexpr Index kBlockBytes = 256 << 10, kMostBlockBytes = 4 << 20;
-constexpr Index kFewestPositions = 64, kMostPositions = 4096;
-// A source that kernels can't read where it is gets copied, block by block into caches, if that copies little twice or
-// little in comparison with the multiplications; else as a whole.
-constexpr Index kMostPartBytes = 8 << 20;
-constexpr double kMostCopied = 2, kFewestProducts = 128;
-// An element that is made planes takes so many times as long as one that is read.
-constexpr double kMadeAgain = 3;
-// Weights of a region that a matrix unit reads for all of its cells in one go.
-constexpr Index kMatrixFilterBytes = 512 << 10;
-// All phases of a position are in one block, unless there are so many that it would be large only for that.
-constexpr Index kMostCells = 1 << 16;
-// Cells of a result that kernels can't write where it is: one panel of columns of them is kept in the cache.
-constexpr Index kMostCopiedCells = 1 << 12, kCopiedRow = 64;
-// A filter that is used for so few positions, in so many panels at least, is packed panel by panel as they are used.
-// With more, blocks of positions that share a filter packed beforehand use the caches better.
-constexpr Index kFewPositions = 1024, kEnoughPanels = 8;
-// Enough tasks to keep a few threads busy to the end when one of them is disturbed.
-constexpr Index kEnoughTasks = 32, kEnoughMatrixTasks = 16;
-// Multiply-adds between two looks at whether the caller wants to stop: some 20 ms of the slowest kernel.
-constexpr Index kInterruptEvery = 1 << 22;
-
-/// Whether every kMatrixDepth channels of bfloat16 are a cache line: a matrix unit takes a third longer to load rows
-/// that are not.
-bool whole_lines(const View &source) {
-    bool whole = reinterpret_cast<std::uintptr_t>(source.data) % 64 == 0;
-    for (int i = 0; i < 4; ++i)
-        whole = whole && (source.shape[i] == 1 || source.stride[i] % kMatrixDepth == 0);
-    return whole;
-}
-
-/// The axis whose lines fill rows of a matrix unit best; the last of those that do well, whose rows are nearest.
-Along along_fullest(const Index (&count)[4]) {
-    constexpr double kWell = 0.8;
-    const auto filled = [&](int axis) {
-        return static_cast<double>(count[axis]) / static_cast<double>(ceil_div(count[axis], kMatrixRows) * kMatrixRows);
-    };
-    int best = 3;
-    for (int axis = 2; axis >= 0 && filled(best) < kWell; --axis)
-        if (filled(axis) > filled(best))
-            best = axis;
-    return running_along(best);
-}
-
-/// How many matrix products a region is: one for each group, but channels that have a filter each are columns of one.
-Index products(const Plan &plan) { return plan.channelwise ? 1 : plan.geometry.groups; }
-
-/// Positions of the result which the same taps reach: a product of runs, and of images. Steps are in elements.
-struct Region {
-    Index count[4];
-    Index source[5], source_step[4]; // the first cells, and channel
-    Index target[4], target_step[4];
-    std::vector<Segment> rows;          // of taps: their product along depth and height
-    Index taps, source_tap, filter_tap; // along width: how many, and how far apart in the source and the filter
-};
 
 /// Products by a plan's kernel, whose factors are of the type of the sums.
 template <class T> struct ByKernel {
     using Sum = T;
     using Factor = T;
+    using Result = T;
     using Filter = PackedFilter<T>;
-    using Result = T; // as kernels write it
-    static Index width(const Plan &plan) { return plan.kernel->columns; }
+    static constexpr bool kMatrix = false;
 };
 
-/// Products by a matrix unit, of arrays of bfloat16 or float32.
-template <class Element> struct ByMatrix {
-    using Sum = float;
-    using Factor = Bfloat;
-    using Filter = PackedPairs;
-    using Result = Element;
-    static Index width(const Plan &) { return kMatrixColumns; }
-};
-
-template <class By> class Gather {
-    using T = typename By::Sum;
-    using S = typename By::Factor;
-    using Result = typename By::Result;
-    static constexpr bool kMatrix = std::is_same_v<typename By::Filter, PackedPairs>;
+template <class T> class Gather : public Regions<Gather<T>, ByKernel<T>> {
+    using Base = Regions<Gather<T>, ByKernel<T>>;
+    using Base::plan_, Base::filter_, Base::epilogue_, Base::depth_, Base::streaming_, Base::columns_of;
 
   public:
-    Gather(const Plan &plan, const View &source, const typename By::Filter &filter, const Epilogue<T> &epilogue,
+    Gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
            const View &target, Poll poll)
-        : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue), groups_(products(plan)),
-          depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_),
-          width_(By::width(plan)), panels_(ceil_div(columns_, width_)), readable_(in_place<S>(source, plan.element)),
-          direct_(in_place<Result>(target, plan.element)),
-          streaming_(direct_ && (kMatrix || epilogue.empty()) &&
-                     streamed<Result>(target, plan.element, std::gcd(columns_, width_))) {
-        if constexpr (kMatrix)
-            readable_ = readable_ && depth_ == filter.pixel_size() &&
-                        (depth_ % kMatrixDepth != 0 || taps() * columns_ < kFewestProducts || whole_lines(source));
-        for (int i = 0; i < 3; ++i) {
-            Index reached = 0;
-            each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
-                     [&](const Run &run) { reached += run.count; });
-            covered_ = covered_ && reached == target.shape[i + 1];
-        }
-        if (!covered_) {
-            unreached_.resize(static_cast<std::size_t>(target.shape[4]));
-            epilogue.on_columns(unreached_.data(), 0, 1, target.shape[4], 0);
-        }
-        cut();
-        const Index copied = whole_copy();
-        fit(std::max<Index>(copied, 0));
-        if constexpr (!kMatrix)
-            if (copied >= 0)
-                whole_.emplace(source, plan.element, plan.isa, poll);
-    }
-
-    void run(Poll poll) const {
-        const Index tasks = blocks() * groups_ * panel_shares_;
-        parallel_for(tasks, [this](Index task) { compute(task); }, poll, most_threads_);
-    }
-
-    /// The same; returns the blocks in which something is not finite.
-    std::vector<Cells> run_suspiciously(Poll poll) {
-        suspect_ = std::vector<std::atomic<bool>>(static_cast<std::size_t>(blocks()));
-        run(poll);
-        std::vector<Cells> cells;
-        for (Index block = 0; block < blocks(); ++block)
-            if (suspect_[static_cast<std::size_t>(block)]) {
-                const Box box = box_of(block);
-                Cells of{{}, {}, {1, 1, 1, 1}};
-                for (std::size_t i = 0; i < 4; ++i) {
-                    of.first[i] = box[i].first;
-                    of.last[i] = box[i].last;
-                }
-                cells.push_back(of);
-            }
-        return cells;
-    }
-
-    void run(const std::vector<Cells> &cells, Poll poll) const {
-        parallel_for(
-            static_cast<Index>(cells.size()) * groups_,
-            [&](Index task) {
-                const Cells &of = cells[static_cast<std::size_t>(task / groups_)];
-                Box box{};
-                for (std::size_t i = 0; i < 4; ++i)
-                    box[i] = {of.first[i], of.last[i]};
-                compute(box, {of.step[1], of.step[2], of.step[3]}, task % groups_, {0, panels_});
-            },
-            poll, most_threads_);
-    }
-
-  private:
-    Index taps() const {
-        const auto &axes = plan_.geometry.axes;
-        return axes[0].kernel * axes[1].kernel * axes[2].kernel;
-    }
-
-    /// What a block reads of the source.
-    struct Part {
-        Window<const S> window;
-        std::optional<Buffer<S>> copy;
-    };
-
-    Index blocks() const { return blocks_[0] * blocks_[1] * blocks_[2] * blocks_[3]; }
-
-    /// Chooses the blocks of the result, and in how many shares the panels of columns are dealt out. Nothing here
-    /// changes a bit of the result.
-    void cut() {
-        Index source_cells = 1; // per position
-        for (const Axis &axis : plan_.geometry.axes)
-            source_cells *= plan_.wrt == Operand::output ? 1 : std::min(axis.stride, axis.output);
-        const Index bytes = channels_read() * source_cells * Index{sizeof(S)};
-        const Index block = std::clamp(filter_.panel_size() * Index{sizeof(S)}, kBlockBytes, kMostBlockBytes);
-        positions_ = filter_.packed() ? std::clamp(block / bytes, kFewestPositions, kMostPositions) : kFewPositions;
-        Index whole = target_.shape[0]; // positions per phase of the result
-        for (int i : {1, 2, 3})
-            whole *= ceil_div(target_.shape[i], stride(i));
-        while (positions_ / 2 >= whole) // cut alike
-            positions_ /= 2;
-        cut(positions_);
-        if (kMatrix && filter_.packed())
-            return share_matrix();
-        // Shares of panels read the source again each, smaller blocks the filter, which may be in their caches.
-        const bool cached = panels_ * filter_.panel_size() * Index{sizeof(S)} <= kBlockBytes;
-        while (filter_.packed() && positions_ > kFewestPositions &&
-               blocks() * groups_ * (cached ? 1 : panels_) < kEnoughTasks)
-            cut(positions_ /= 2);
-        panel_shares_ = std::min(panels_, filter_.packed() ? ceil_div(kEnoughTasks, blocks() * groups_) : panels_);
-    }
-
-    /// The same where planes of the source are made for each share: makes blocks as small as pays.
-    void share_matrix() {
-        const double filter = static_cast<double>(groups_ * panels_ * filter_.panel_size());
-        double source = static_cast<double>(channels_read() * groups_) * (readable_ ? 1 : kMadeAgain);
-        for (int i = 0; i < 4; ++i)
-            source *= static_cast<double>(source_.shape[i]);
-        const auto moved = [&] {
-            panel_shares_ = std::min(panels_, ceil_div(kEnoughMatrixTasks, blocks() * groups_));
-            return static_cast<double>(blocks()) * filter + static_cast<double>(panel_shares_) * source;
-        };
-        for (double least = moved(); positions_ > kFewestPositions; least = moved()) {
-            cut(positions_ / 2);
-            if (moved() >= least)
-                break;
-            positions_ /= 2;
-        }
-        cut(positions_);
-        moved();
-    }
-
-    /// Elements that are read for a cell of the source.
-    Index channels_read() const {
-        if constexpr (kMatrix)
-            return filter_.pixel_size();
-        return plan_.channelwise ? columns_ : depth_;
-    }
-
-    /// The number of phases along an axis of the result, batch first.
-    Index stride(int i) const { return i > 0 && plan_.wrt == Operand::output ? plan_.geometry.axes[i - 1].stride : 1; }
-
-    /// Blocks of about so many positions per phase: whole rows first, then whole planes, then images.
-    void cut(Index positions) {
-        Index most_cells = direct_ ? kMostCells : kMostCopiedCells;
-        for (int i : {3, 2, 1, 0}) {
-            Index room = most_cells; // if all phases of the other axes are to be in the block
-            for (int other = 0; other < i; ++other)
-                room /= std::min({stride(other), target_.shape[other], std::max<Index>(room, 1)});
-            const Index step = std::clamp<Index>(stride(i), 1, std::max<Index>(room, 1));
-            const Index length = target_.shape[i];
-            const Index cells = std::min({positions, ceil_div(length, step), std::max<Index>(room / step, 1)}) * step;
-            // Copies of rows that begin with whole vectors, if they can, are written by such.
-            const Index unit = direct_ || i < 3 || cells < kCopiedRow ? step : std::lcm(step, kCopiedRow);
-            block_[i] = ceil_div(ceil_div(length, ceil_div(length, cells)), unit) * unit;
-            blocks_[i] = ceil_div(length, block_[i]);
-            positions = std::max<Index>(1, positions / ceil_div(block_[i], step));
-            most_cells = std::max<Index>(1, most_cells / block_[i]);
-        }
-    }
-
-    /// Elements of the source that a block reads, at most.
-    double part_size() const {
-        double part = static_cast<double>(block_[0]);
-        for (int i : {1, 2, 3}) {
-            const Axis &axis = plan_.geometry.axes[i - 1];
-            const Index extent = (axis.kernel - 1) * axis.dilation;
-            const Index read = plan_.wrt == Operand::output ? (block_[i] - 1 + extent) / axis.stride + 2
-                                                            : (block_[i] - 1) * axis.stride + extent + 1;
-            part *= static_cast<double>(std::min(read, source_.shape[i]));
-        }
-        return part * static_cast<double>(plan_.channelwise ? ceil_div(columns_, panel_shares_) : channels_read());
-    }
-
-    /// Bytes of the source as a whole copy, 0 if it is read where it is, or -1 if each block copies the part that it
-    /// reads.
-    Index whole_copy() const {
-        if (readable_)
-            return 0;
-        if (kMatrix)
-            return -1;
-        const Geometry &geometry = plan_.geometry;
-        double products = static_cast<double>(geometry.batch) *
-                          static_cast<double>(geometry.in_channels * (geometry.out_channels / geometry.groups));
-        for (const Axis &axis : geometry.axes)
-            products *= static_cast<double>(axis.input) * static_cast<double>(axis.kernel);
-        double source = 1;
-        for (Index length : source_.shape)
-            source *= static_cast<double>(length);
-        const double part = part_size(), copied = part * static_cast<double>(blocks() * groups_ * panel_shares_);
-        const bool in_parts = part * sizeof(S) <= kMostPartBytes &&
-                              (copied <= kMostCopied * source || copied * kFewestProducts <= products);
-        const bool too_large =
-            plan_.workspace.binding && source * sizeof(T) > static_cast<double>(plan_.workspace.bytes) / 2;
-        return in_parts || too_large ? -1 : static_cast<Index>(source) * Index{sizeof(T)};
-    }
-
-    /// Chooses smaller blocks and fewer threads, if the workspace asks for it, when so many bytes of the source are
-    /// copied as a whole, or none.
-    void fit(Index copied) {
-        const bool parts = copied == 0 && !readable_;
-        copied = copied ? Memory::rounded(copied) : 0;
-        const auto taken = [&] {
-            const auto bytes = [](double size) {
-                return size > 0 ? Memory::rounded(static_cast<Index>(size) * Index{sizeof(T)}) : 0;
-            };
-            const Index cells = direct_ ? 0 : block_[0] * block_[1] * block_[2] * block_[3];
-            return bytes(parts ? part_size() : 0) + bytes(static_cast<double>(cells * width_));
-        };
-        while (copied + taken() > plan_.workspace.bytes && positions_ > 1)
-            cut(positions_ /= 2);
-        plan_.workspace.admit(copied + taken());
-        most_threads_ = plan_.workspace.threads(taken(), copied);
-    }
-
-    /// Copies the part of the source that these runs read, unless all of it is there.
-    Part part(Range images, const std::vector<Run> (&runs)[3], Range channels) const {
-        if (readable_)
-            return {window<S>(source_), {}};
-        if constexpr (!kMatrix)
-            if (whole_) {
-                const auto &[data, stride] = whole_->rows();
-                return {{data, {stride[0], stride[1], stride[2], stride[3], 1}, {}}, {}};
-            }
-        Box box = {{images, {}, {}, {}, channels}};
-        for (std::size_t i : {1, 2, 3}) {
-            Range &cells = box[i] = {source_.shape[i], 0};
-            for (const Run &run : runs[i - 1]) {
-                const Index along = (run.count - 1) * run.source_step, taps = (run.taps - 1) * run.source_tap;
-                cells.first = std::min(cells.first, run.source + std::min<Index>(along, 0) + std::min<Index>(taps, 0));
-                cells.last =
-                    std::max(cells.last, run.source + std::max<Index>(along, 0) + std::max<Index>(taps, 0) + 1);
-            }
-            if (cells.count() <= 0)
-                return {}; // no runs
-        }
-        Box room = box;
-        if constexpr (kMatrix)
-            room[4].last = room[4].first + filter_.pixel_size();
-        Buffer<S> copy(cells_of(room));
-        const Window<S> to = window(copy.get(), room);
-        if constexpr (kMatrix)
-            load_pairs(plan_.element, plan_.isa, source_, box, filter_.chunk(), to);
-        else
-            load(plan_.element, plan_.isa, source_, box, to);
-        return {to, std::move(copy)};
-    }
-
-    void compute(Index task) const {
-        const Index share = task % panel_shares_;
-        const Index group = task / panel_shares_ % groups_;
-        const Range panels = {share * panels_ / panel_shares_, (share + 1) * panels_ / panel_shares_};
-        compute(box_of(task / panel_shares_ / groups_), {1, 1, 1}, group, panels);
-    }
-
-    /// The cells of a block.
-    Box box_of(Index block) const {
-        Box box{};
-        for (std::size_t i : {3, 2, 1, 0}) {
-            const Index first = block % blocks_[i] * block_[i];
-            box[i] = {first, std::min(first + block_[i], target_.shape[i])};
-            block /= blocks_[i];
-        }
-        return box;
-    }
-
-    /// Of each axis the cells first, first + step ... of the box.
-    void compute(Box box, const std::array<Index, 3> &step, Index group, Range panels) const {
-        std::vector<Run> runs[3];
-        for (int i = 0; i < 3; ++i)
-            each_run(plan_.wrt, plan_.geometry.axes[i], box[i + 1], [&](const Run &run) {
-                if ((run.target - box[i + 1].first) % step[i] == 0)
-                    runs[i].push_back(run);
-            });
-        const Range channels = plan_.channelwise
-                                   ? Range{panels.first * width_, std::min(columns_, panels.last * width_)}
-                                   : Range{group * depth_, (group + 1) * depth_};
-        const Part source = part(box[0], runs, channels);
-        if (!kMatrix && filter_.packed() && direct_) {
-            box[4] = {columns_of(group, panels.first).first, columns_of(group, panels.last - 1).last};
-            return compute(box, step, runs, source.window, window<Result>(target_), group, panels, nullptr);
-        }
-        // One panel at a time, which serves all regions while it is in the cache, or whose sums are kept there.
-        const Buffer<S> weights(filter_.packed() ? 1 : filter_.panel_size());
-        std::optional<Buffer<T>> sums;
-        for (Index panel = panels.first; panel < panels.last; ++panel) {
-            box[4] = columns_of(group, panel);
-            const S *const own = filter_.panel(group, panel, weights.get());
-            if (direct_) {
-                compute(box, step, runs, source.window, window<Result>(target_), group, {panel, panel + 1}, own);
-                continue;
-            }
-            if (!sums)
-                sums.emplace(cells_of(box)); // the first panel is the widest
-            const Window<T> target = window(sums->get(), box);
-            compute(box, step, runs, source.window, target, group, {panel, panel + 1}, own);
-            store(target, box, step, plan_.element, plan_.isa, target_);
-        }
-    }
-
-    /// Columns of a panel, counted through all groups.
-    Range columns_of(Index group, Index panel) const {
-        const Index first = panel * width_, last = std::min(first + width_, columns_);
-        return {group * columns_ + first, group * columns_ + last};
-    }
-
-    /// The weights are those of the only panel, or null where the filter is packed. The target is of sums or, where it
-    /// is the result, of elements.
-    template <class To>
-    void compute(const Box &box, const std::array<Index, 3> &step, const std::vector<Run> (&runs)[3],
-                 const Window<const S> &source, const Window<To> &target, Index group, Range panels,
-                 const S *weights) const {
-        if (!covered_)
-            fill_box(box, step, target);
-        Region region;
-        for (const Run &d : runs[0])
-            for (const Run &h : runs[1])
-                for (const Run &w : runs[2]) {
-                    fill(region, source, target, box[0], {d, h, w}, group);
-                    for (Index panel = panels.first; panel < panels.last; ++panel)
-                        if (!multiply(region, source, target, group, panel,
-                                      weights ? weights : filter_.panel(group, panel, nullptr)))
-                            return;
-                }
-    }
-
-    /// Gives all cells the value of those that no tap reaches.
-    template <class To>
-    void fill_box(const Box &box, const std::array<Index, 3> &step, const Window<To> &target) const {
-        for (Index n = box[0].first; n < box[0].last; ++n)
-            for (Index d = box[1].first; d < box[1].last; d += step[0])
-                for (Index h = box[2].first; h < box[2].last; h += step[1])
-                    for (Index w = box[3].first; w < box[3].last; w += step[2])
-                        std::transform(unreached_.data() + box[4].first, unreached_.data() + box[4].last,
-                                       target.at({n, d, h, w, box[4].first}), [](T value) {
-                                           if constexpr (std::is_same_v<To, T>)
-                                               return value;
-                                           else
-                                               return narrow<To>(value);
-                                       });
-    }
-
-    template <class To>
-    void fill(Region &region, const Window<const S> &source, const Window<To> &target, Range images,
-              const std::array<Run, 3> &runs, Index group) const {
-        region.count[0] = images.count();
-        region.source[0] = region.target[0] = images.first;
-        region.source[4] = group * depth_;
-        region.source_step[0] = source.stride[0];
-        region.target_step[0] = target.stride[0];
-        for (int i : {1, 2, 3}) {
-            const Run &run = runs[i - 1];
-            region.count[i] = run.count;
-            region.source[i] = run.source;
-            region.target[i] = run.target;
-            region.source_step[i] = distance(run.count, run.source_step, source.stride[i]);
-            region.target_step[i] = distance(run.count, run.target_step, target.stride[i]);
-        }
-        const auto &[d, h, w] = runs;
-        const auto &axes = plan_.geometry.axes;
-        region.rows.clear();
-        for (Index td = 0; td < d.taps; ++td)
-            for (Index th = 0; th < h.taps; ++th) {
-                const Index row = (d.kernel + td * d.kernel_step) * axes[1].kernel + h.kernel + th * h.kernel_step;
-                region.rows.push_back({td * d.source_tap * source.stride[1] + th * h.source_tap * source.stride[2],
-                                       row * axes[2].kernel + w.kernel});
-            }
-        region.taps = w.taps;
-        region.source_tap = distance(w.taps, w.source_tap, source.stride[3]);
-        region.filter_tap = distance(w.taps, w.kernel_step, 1);
-    }
+        : Base(plan, source, filter, epilogue, target, plan.kernel->columns,
+               plan.channelwise ? target.shape[4] : source.shape[4] / products(plan), in_place<T>(source, plan.element),
+               poll) {}
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
     /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
-    bool multiply(const Region &region, const Window<const S> &source, const Window<T> &target, Index group,
-                  Index panel, const T *weights) const
-        requires(!kMatrix)
-    {
+    bool multiply(const Region &region, const Window<const T> &source, const Window<T> &target, Index group,
+                  Index panel, const T *weights) const {
         const auto [along, others] = along_longest(region.count);
 
         const Range channels = columns_of(group, panel);
@@ -489,7 +53,7 @@ template <class By> class Gather {
         tile.depth = neighbours ? region.taps * depth_ : depth_;
         tile.columns = static_cast<int>(columns);
 
-        tile.streaming = streaming_;
+        tile.streaming = streaming_ && epilogue_.empty();
         tile.c_row = region.target_step[along];
         const T *const from = source.at(region.source);
         T *const to =
@@ -526,127 +90,11 @@ template <class By> class Gather {
         return true;
     }
 
-    /// Two pieces of lines, whose products a matrix unit makes at a time: where they begin.
-    template <class To> struct Pair {
-        const S *from[2];
-        To *to[2];
-        int lines;
-    };
-
-    /// The same by the matrix unit. All pieces have as many rows: the last of a line begins so early, and makes some
-    /// cells again. If the weights do not stay in a second-level cache, all pieces meet some taps, then the next ones.
-    template <class To>
-    bool multiply(const Region &region, const Window<const S> &source, const Window<To> &target, Index group,
-                  Index panel, const S *weights) const
-        requires kMatrix
-    {
-        const auto [along, others] = along_fullest(region.count);
-        const Index length = region.count[along], pieces = ceil_div(length, kMatrixRows),
-                    rows = ceil_div(length, pieces);
-        const Index a_row = region.source_step[along], c_row = region.target_step[along];
-        const Range channels = columns_of(group, panel);
-        const S *const from = source.at(region.source);
-        To *const to =
-            target.at({region.target[0], region.target[1], region.target[2], region.target[3], channels.first});
-        std::vector<Pair<To>> all;
-        for (Index i = 0; i < region.count[others[0]]; ++i)
-            for (Index j = 0; j < region.count[others[1]]; ++j)
-                for (Index k = 0; k < region.count[others[2]]; ++k) {
-                    const auto offset = [&](const Index *step) {
-                        return i * step[others[0]] + j * step[others[1]] + k * step[others[2]];
-                    };
-                    const Index read = offset(region.source_step), written = offset(region.target_step);
-                    for (Index piece = 0; piece < pieces; ++piece) {
-                        if (all.empty() || all.back().lines == 2)
-                            all.push_back({});
-                        const Index begin = std::min(piece * rows, length - rows);
-                        auto &[a, c, lines] = all.back();
-                        a[lines] = from + read + begin * a_row;
-                        c[lines++] = to + written + begin * c_row;
-                    }
-                }
-
-        std::vector<Segment> taps;
-        for (const Segment &row : region.rows)
-            for (Index tap = 0; tap < region.taps; ++tap)
-                taps.push_back({row.a + tap * region.source_tap, row.b + tap * region.filter_tap});
-        const Index count = static_cast<Index>(taps.size()), bytes = filter_.tap_size(panel) * Index{sizeof(S)};
-        const Index most =
-            count * bytes <= kMatrixFilterBytes ? count : std::max<Index>(1, kMatrixFilterBytes / 2 / bytes);
-        Pairs pairs{};
-        pairs.a_row = a_row;
-        pairs.b = weights;
-        pairs.b_segment = filter_.tap_size(panel);
-        pairs.chunks = filter_.chunks();
-        pairs.chunk = filter_.chunk();
-        pairs.planes = filter_.planes();
-        pairs.rows = static_cast<int>(rows);
-        pairs.halves = filter_.halves(panel);
-        // Sums that wait for the next taps, or to be stored while the unit makes the next: it takes some time for the
-        // last of them to arrive.
-        constexpr Index kSums = 2 * kMatrixRows * kMatrixColumns;
-        const Index kept = most < count ? static_cast<Index>(all.size()) : 2;
-        const Buffer<float> sums(kept * kSums);
-        const MatrixFunctions &unit = *matrix_functions(plan_.isa);
-        const auto finish = [&](std::size_t n) {
-            for (int line = 0; line < all[n].lines; ++line) {
-                float *const c =
-                    sums.get() + static_cast<Index>(n) % kept * kSums + line * kMatrixRows * kMatrixColumns;
-                if (!unit.finite(c, pairs.rows, pairs.halves))
-                    suspect_[block_at(region.target)] = true;
-                epilogue_.on_columns(c, kMatrixColumns, rows, channels.count(), channels.first);
-                moves<To>(plan_.isa).store(c, kMatrixColumns, rows, channels.count(), all[n].to[line], c_row,
-                                           streaming_);
-            }
-        };
-        Index done = 0;
-        bool stopped = false;
-        unit.begin(pairs.rows, pairs.chunk);
-        for (Index first = 0; first < count; first += most) {
-            pairs.segments = taps.data() + first;
-            pairs.count = std::min(most, count - first);
-            pairs.continued = first > 0;
-            for (std::size_t n = 0; n < all.size() && !stopped; ++n) {
-                std::copy_n(all[n].from, 2, pairs.a);
-                pairs.lines = all[n].lines;
-                pairs.c = sums.get() + static_cast<Index>(n) % kept * kSums;
-                unit.multiply(pairs);
-                if (first + most >= count && n > 0)
-                    finish(n - 1);
-                done += rows * pairs.lines * pairs.count * filter_.pixel_size() * channels.count();
-                if (done > kInterruptEvery) {
-                    done = 0;
-                    stopped = interrupted();
-                }
-            }
-        }
-        if (!stopped)
-            finish(all.size() - 1);
-        unit.end();
-        return !stopped;
+  private:
+    Index taps() const {
+        const auto &axes = plan_.geometry.axes;
+        return axes[0].kernel * axes[1].kernel * axes[2].kernel;
     }
-
-    /// The block in which a cell of the result is.
-    std::size_t block_at(const Index *cell) const {
-        Index block = 0;
-        for (int i = 0; i < 4; ++i)
-            block = block * blocks_[i] + cell[i] / block_[i];
-        return static_cast<std::size_t>(block);
-    }
-
-    const Plan &plan_;
-    const View &source_, &target_;
-    const typename By::Filter &filter_;
-    const Epilogue<T> &epilogue_;
-    std::optional<Readable<T>> whole_; // the source, unless each block copies a part
-    const Index groups_;
-    const Index depth_, columns_, width_, panels_; // of one group, and how wide a panel is
-    bool readable_;                                // whether the source is read where it is
-    const bool direct_, streaming_;                // whether the result is written so, and around the caches
-    bool covered_ = true;                          // every cell of the result is reached by some tap, or else
-    std::vector<T> unreached_;
-    mutable std::vector<std::atomic<bool>> suspect_; // blocks in which something is not finite
-    Index positions_, block_[4], blocks_[4], panel_shares_, most_threads_;
 };
 
 } // namespace
@@ -668,29 +116,7 @@ bool panels_are_used_once(const Plan &plan) {
 template <class T>
 void gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
             const View &target, Poll poll) {
-    Gather<ByKernel<T>>(plan, source, filter, epilogue, target, poll).run(poll);
-}
-
-bool matrix_fits(const Plan &plan) {
-    const auto &axes = plan.geometry.axes;
-    return (plan.element == Element::bfloat16 || plan.element == Element::float32) && matrix_functions(plan.isa) &&
-           plan.precision != Precision::strict && plan.wrt != Operand::filter && !plan.channelwise &&
-           std::all_of(axes, axes + 3, [](const Axis &axis) { return axis.dilation == 1; }) && matrix_unit_granted();
-}
-
-PackedPairs pairs(const Plan &plan, const View &filter) {
-    return {filter, plan.element, plan.geometry.groups, plan.wrt == Operand::output ? 4 : 3, plan.isa};
-}
-
-void gather_pairs(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,
-                  const View &target, const std::function<void(const std::vector<Cells> &)> &again, Poll poll) {
-    const auto run = [&]<class Element>(ByMatrix<Element>) {
-        return Gather<ByMatrix<Element>>(plan, source, filter, epilogue, target, poll).run_suspiciously(poll);
-    };
-    const std::vector<Cells> suspect =
-        plan.element == Element::float32 ? run(ByMatrix<float>{}) : run(ByMatrix<Bfloat>{});
-    if (!suspect.empty())
-        again(suspect);
+    Gather<T>(plan, source, filter, epilogue, target, poll).run(poll);
 }
 
 template <class T>
@@ -698,7 +124,7 @@ void gather_cells(const Plan &plan, const View &source, const PackedFilter<T> &f
                   const View &target, const std::vector<Cells> &cells, Poll poll) {
     Plan bounded = plan;
     bounded.workspace.binding = false; // so few cells read little of the source
-    Gather<ByKernel<T>>(bounded, source, filter, epilogue, target, poll).run(cells, poll);
+    Gather<T>(bounded, source, filter, epilogue, target, poll).run(cells, poll);
 }
 
 #define INSTANTIATE(T)                                                                                                 \

@@ -24,15 +24,4 @@ template <class T>
 void gather_cells(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
                   const View &target, const std::vector<Cells> &cells, Poll poll);
 
-/// True if such a call can be computed by the processor's matrix unit, in bfloat16.
-bool matrix_fits(const Plan &plan);
-
-/// The filter as `gather_pairs` reads it, not packed yet.
-PackedPairs pairs(const Plan &plan, const View &filter);
-
-/// As `gather`, by the matrix unit. Calls `again` with those cells of the result that are to be computed anew in
-/// another way: the unit takes subnormal numbers for zeros, which an infinity tells apart.
-void gather_pairs(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,
-                  const View &target, const std::function<void(const std::vector<Cells> &)> &again, Poll poll);
-
 } // namespace backstride

@@ -151,7 +151,7 @@ template <class T> void PackedFilter<T>::pack_tap(Index group, Index index, Inde
 
 PackedPairs::PackedPairs(const View &filter, Element element, Index groups, int depth_axis, Isa isa)
     : filter_(filter, element, groups, depth_axis, kMatrixColumns, isa), unit_(*matrix_functions(isa)),
-      planes_(element == Element::float32 ? kPlanes : 1), groups_(groups),
+      planes_(element == Element::bfloat16 ? 1 : kPlanes), groups_(groups),
       taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
       depth_(depth_axis == 4 ? filter.shape[4] / groups : filter.shape[3]),
       columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), chunks_(ceil_div(depth_, kMatrixDepth)),
@@ -212,8 +212,9 @@ template <class T> void load(Element element, Isa isa, const View &view, const B
 
 void load_pairs(Element element, Isa isa, const View &view, const Box &box, Index chunk, const Window<Bfloat> &to) {
     const Index cells = box[3].count(), channels = box[4].count(), padded = ceil_div(channels, chunk) * chunk;
-    const bool wide = element == Element::float32, together = view.stride[4] == 1 || channels == 1;
-    const Buffer<float> room(together ? 1 : cells * channels); // in which channels are brought together
+    const bool whole = element == Element::bfloat16;
+    const bool ready = element != Element::float16 && (view.stride[4] == 1 || channels == 1);
+    const Buffer<float> room(ready ? 1 : cells * channels); // in which channels are brought together and widened
     Box row = box;
     for (Index n = box[0].first; n < box[0].last; ++n)
         for (Index d = box[1].first; d < box[1].last; ++d)
@@ -223,18 +224,18 @@ void load_pairs(Element element, Isa isa, const View &view, const Box &box, Inde
                 const void *from = at(view, element, offset_of(view, cell));
                 Index step = view.stride[3];
                 Bfloat *place = to.at(cell);
-                if (!together) {
+                if (!ready) {
                     load(element, isa, view, row, window(room.get(), row));
                     from = room.get();
                     step = channels;
                 }
-                if (wide)
+                if (!whole)
                     matrix_functions(isa)->split(static_cast<const float *>(from), step, cells, channels, chunk, place,
                                                  to.stride[3]);
-                else if (!together)
+                else if (!ready)
                     moves<Bfloat>(isa).store(room.get(), channels, cells, channels, place, to.stride[3], false);
-                for (Index w = 0; w < cells && !wide; ++w, place += to.stride[3]) {
-                    if (together)
+                for (Index w = 0; w < cells && whole; ++w, place += to.stride[3]) {
+                    if (ready)
                         std::copy_n(static_cast<const Bfloat *>(from) + w * step, channels, place);
                     std::fill_n(place + channels, padded - channels, Bfloat{});
                 }

@@ -85,8 +85,8 @@ template <class T> class PackedFilter {
     std::optional<Buffer<T>> data_;
 };
 
-/// The same for a matrix unit: bfloat16, or three planes of it for float32, in the order of Pairs, with zeros where a
-/// chunk or a half ends beyond the matrix.
+/// The same for a matrix unit: bfloat16, or three planes of it for other floats, in the order of Pairs, with zeros
+/// where a chunk or a half ends beyond the matrix.
 class PackedPairs {
   public:
     PackedPairs(const View &filter, Element element, Index groups, int depth_axis, Isa isa);
@@ -207,8 +207,8 @@ template <class T> Window<T> window(T *data, const Box &box) {
 /// Copies the cells `box` of an array to a window.
 template <class T> void load(Element element, Isa isa, const View &view, const Box &box, const Window<T> &to);
 
-/// The same for a matrix unit: arrays of bfloat16 as they are, those of float32 in three planes; in chunks of so many
-/// channels, with zeros after the last.
+/// The same for a matrix unit: arrays of bfloat16 as they are, those of float32 and float16 in three planes; in chunks
+/// of so many channels, with zeros after the last.
 void load_pairs(Element element, Isa isa, const View &view, const Box &box, Index chunk, const Window<Bfloat> &to);
 
 /// Copies those cells `box` of a window that are a multiple of `step` from its first, along depth, height and width, to

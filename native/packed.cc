@@ -1,33 +1,17 @@
 // SPDX-License-Identifier: Apache-2.0
 #include "packed.h"
 
-#include <algorithm>
-
-#include "cost.h"
 #include "gather.h"
+#include "matrix.h"
 #include "merged.h"
 #include "scatter.h"
 
 namespace backstride {
-namespace {
-
-/// Whether an algorithm may be the best for plans that differ in batch and lengths alone.
-bool suits_some(const Plan &plan, Algorithm algorithm) {
-    if (plan.fixed)
-        return algorithm == plan.algorithm;
-    const Plan sized = large(plan);
-    double plain = cost(sized, Algorithm::tiles, true);
-    if (algorithm != Algorithm::matrix)
-        plain = std::min(plain, cost(sized, Algorithm::matrix, true));
-    return cost(sized, algorithm, true) < plain;
-}
-
-} // namespace
 
 template <class T>
 Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll poll) : filter_(filter) {
     const auto wanted = [&](Algorithm algorithm) {
-        return any_sizes ? suits_some(plan, algorithm) : plan.algorithm == algorithm;
+        return any_sizes ? packs_for_any_sizes(plan, algorithm) : plan.algorithm == algorithm;
     };
     if constexpr (std::is_floating_point_v<T>) {
         // Where a filter is not finite, its products with the zeros beyond the edges would be terms that the
@@ -89,7 +73,7 @@ template <class T> void Packed<T>::run(const Plan &plan, const View &source, con
             else if (by == Algorithm::winograd)
                 winograd<T>(plan, source, *points_, epilogue, target, again, poll);
             else if constexpr (std::is_same_v<T, float>)
-                gather_pairs(plan, source, *pairs_, epilogue, target, again, poll);
+                matrix(plan, source, *pairs_, epilogue, target, again, poll);
         }
     };
     try {

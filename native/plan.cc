@@ -7,8 +7,8 @@
 #include <tuple>
 
 #include "cost.h"
-#include "gather.h"
 #include "lanes.h"
+#include "matrix.h"
 #include "merged.h"
 #include "outer.h"
 #include "packed.h"
@@ -62,6 +62,19 @@ Plan by_tiles(Operand wrt, Element element, const Geometry &geometry, const Choi
     return plan;
 }
 
+/// The same layer at large sizes, by which what serves all sizes is chosen.
+Plan large(const Plan &plan) {
+    constexpr Index kBatch = 16, kLength = 96;
+    Plan large = plan;
+    large.geometry.batch = kBatch;
+    for (Axis &axis : large.geometry.axes)
+        if (axis.kernel > 1 || axis.stride > 1) {
+            axis.input = kLength;
+            axis.output = kLength * axis.stride;
+        }
+    return large;
+}
+
 /// The cheapest scheme that the precision admits. One for a filter that is packed already follows from the layer alone.
 std::optional<Scheme> cheapest_scheme(const Plan &plan, bool packed) {
     std::optional<Scheme> cheapest;
@@ -79,12 +92,16 @@ std::optional<Scheme> cheapest_scheme(const Plan &plan, bool packed) {
     return cheapest;
 }
 
-/// The cheapest algorithm.
+/// The cheapest algorithm; for a filter that is packed already, of those that it is packed for.
 void take_cheapest(Plan &plan, bool packed) {
     plan.scheme = cheapest_scheme(plan, packed);
+    const auto able = [&](Algorithm algorithm) {
+        return !packed || plan.wrt == Operand::filter || algorithm == Algorithm::scatter ||
+               packs_for_any_sizes(plan, algorithm);
+    };
     double least = cost(plan, plan.algorithm, packed);
     for (const Algorithm other : kAlgorithms)
-        if (const double time = cost(plan, other, packed); time < least) {
+        if (const double time = cost(plan, other, packed); time < least && able(other)) {
             least = time;
             plan.algorithm = other;
         }
@@ -115,9 +132,10 @@ void take_algorithm(Plan &plan, std::string_view name) {
     }
 }
 
-/// What kernels of an algorithm read: sums, or what a matrix unit multiplies.
+/// What kernels of an algorithm read: the type of the sums, but a matrix unit bfloat16 as it is.
 Element element_of(const Plan &plan, std::string_view algorithm) {
-    return algorithm == kAlgorithmNames[static_cast<int>(Algorithm::matrix)] ? plan.element : sum_of(plan.element);
+    const bool matrix = algorithm == kAlgorithmNames[static_cast<int>(Algorithm::matrix)];
+    return matrix && plan.element == Element::bfloat16 ? plan.element : sum_of(plan.element);
 }
 
 /// A kernel by name; where those for whole layers can't be used, the tiles of their instruction set stand in.
@@ -163,16 +181,14 @@ Plan tiled(const Plan &plan, const Geometry &geometry) {
     return result;
 }
 
-Plan large(const Plan &plan) {
-    constexpr Index kBatch = 16, kLength = 96;
-    Plan large = plan;
-    large.geometry.batch = kBatch;
-    for (Axis &axis : large.geometry.axes)
-        if (axis.kernel > 1 || axis.stride > 1) {
-            axis.input = kLength;
-            axis.output = kLength * axis.stride;
-        }
-    return large;
+bool packs_for_any_sizes(const Plan &plan, Algorithm algorithm) {
+    if (plan.fixed)
+        return algorithm == plan.algorithm;
+    const Plan sized = large(plan);
+    double others = cost(sized, Algorithm::tiles, true);
+    if (algorithm != Algorithm::matrix)
+        others = std::min(others, cost(sized, Algorithm::matrix, true));
+    return cost(sized, algorithm, true) < others;
 }
 
 std::string_view algorithm_name(const Plan &plan) {

@@ -83,8 +83,8 @@ Plan make_plan(Operand wrt, Element element, const Geometry &geometry, const Cho
 /// The plan by tiles of another geometry, whose channels may be others.
 Plan tiled(const Plan &plan, const Geometry &geometry);
 
-/// The same layer at large sizes, by which what serves all sizes is chosen.
-Plan large(const Plan &plan);
+/// Whether a filter that is packed for all sizes is packed for this algorithm, too: if it is the best for large ones.
+bool packs_for_any_sizes(const Plan &plan, Algorithm algorithm);
 
 /// One of kAlgorithmNames.
 std::string_view algorithm_name(const Plan &plan);

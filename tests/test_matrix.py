@@ -75,7 +75,8 @@ def test_it_is_taken_where_it_pays_unless_precision_is_strict(kernel: str) -> No
         assert plan(wrt, geometry, element, "strict").algorithm != "matrix"
     assert plan("filter", geometry, element, "fast").algorithm != "matrix"
     assert plan("output", geometry, "float64", "fast").algorithm != "matrix"
-    assert plan("output", geometry, "float16", "fast").algorithm != "matrix"
+    assert plan("output", geometry, "float16", "fast").kernel == "f32_matrix_amx"
+    assert plan("output", geometry, element, "fast", isa="avx512").algorithm != "matrix"
 
 
 @pytest.mark.parametrize("distribution", ["normal", "non-negative", "heavy-tailed", "offset"])

@@ -163,7 +163,7 @@ template <class T> struct CombineFunctions {
 ///
 /// Factors of float32 are sums of three planes of bfloat16, each of which has the next eight bits: A has plane p of a
 /// chunk p * chunk elements after plane 0, B p * halves * chunk * 16. Of the nine products six are made; the others are
-/// less than 2^-25 of the first.
+/// at most 2^-24 of a product.
 struct Pairs {
     const Bfloat *a[2];
     Index a_row;

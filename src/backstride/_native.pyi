@@ -28,6 +28,7 @@ class Plan:
         kernel: str = "",
         workspace: int = ...,
         binding: bool = False,
+        isa: str = "",
     ) -> None: ...
     def run(
         self, first: NDArray[np.generic], second: NDArray[np.generic], result: NDArray[np.generic], borrowed: int = 0

@@ -246,8 +246,7 @@ class Plan:
         >>> p = backstride.plan(np.ones((4, 4, 64, 256), np.float32), strides=2)
         >>> p.explain((1, 64, 64, 256))  # doctest: +ELLIPSIS
         (1, 64, 64, 256) to (1, 128, 128, 64), ... threads, precision 'default', ... bytes packed
-        tiles      ... ms
-        winograd4  ... ms  taken
+        tiles      ... ms  taken...
 
         Args:
             shape: of an input; None is 16 images of length 96 along every axis.

@@ -25,9 +25,11 @@ def plan(
     kernel: str = "",
     workspace: int = WORKSPACE,
     binding: bool = False,
+    isa: str = "",
 ) -> _native.Plan:
     """How the core computes the derivative by `wrt` at these sizes, with a filter that is packed already or not. An
-    algorithm or a kernel that is named is taken whatever the cost. `workspace` is about how many bytes a call may take
+    algorithm or a kernel that is named is taken whatever the cost, and an instruction set that is named may be poorer
+    than the one in use. `workspace` is about how many bytes a call may take
     besides its arrays; if it is `binding`, a call that takes more is refused."""
     return _native.Plan(
         **description(wrt, geometry, element, precision),
@@ -36,6 +38,7 @@ def plan(
         kernel=kernel,
         workspace=workspace,
         binding=binding,
+        isa=isa,
     )
 
 

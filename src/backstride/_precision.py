@@ -67,8 +67,8 @@ def precision(mode: str) -> Iterator[None]:
       multiplications. The rounding error, in the root of the mean square, is at most 1.25 times that of 'strict'; on
       most layers it is smaller, since each sum has fewer terms. But it is relative to the largest numbers of a
       neighbourhood of some pixels, so an element that would be zero may be off by a rounding error of these.
-      Layers of bfloat16 are computed by the processor's matrix unit, if it has one, which takes subnormal numbers
-      (below 1.2e-38) for zeros.
+      Layers of bfloat16 and float32 may be computed by the processor's matrix unit, if it has one, which takes numbers
+      below 1.2e-38 for zeros, and of float32's the last digits of those below 3e-33.
     - 'fast': with six points, too, and at most 4 times the error.
 
     In every mode NaN and Inf are exactly where they are in 'strict', integers are exact, and a result has the same

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+// The transposed convolution and its input gradient by a processor's matrix unit.
+#pragma once
+
+#include <functional>
+#include <vector>
+
+#include "epilogue.h"
+#include "pack.h"
+#include "plan.h"
+
+namespace backstride {
+
+/// True if such a call can be computed by the unit: of bfloat16, or of float32 and float16 in three planes, without
+/// dilation.
+bool matrix_fits(const Plan &plan);
+
+/// The filter as `matrix` reads it, not packed yet.
+PackedPairs pairs(const Plan &plan, const View &filter);
+
+/// As `gather`. Calls `again` with those cells of the result that are to be computed anew in another way: the unit
+/// takes subnormal numbers for zeros, and planes of the largest are infinite, which an infinity or NaN shows.
+void matrix(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,
+            const View &target, const std::function<void(const std::vector<Cells> &)> &again, Poll poll);
+
+} // namespace backstride
