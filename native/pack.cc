@@ -211,35 +211,38 @@ template <class T> void load(Element element, Isa isa, const View &view, const B
 }
 
 void load_pairs(Element element, Isa isa, const View &view, const Box &box, Index chunk, const Window<Bfloat> &to) {
-    const Index cells = box[3].count(), channels = box[4].count(), padded = ceil_div(channels, chunk) * chunk;
+    const Index channels = box[4].count(), padded = ceil_div(channels, chunk) * chunk;
     const bool whole = element == Element::bfloat16;
     const bool ready = element != Element::float16 && (view.stride[4] == 1 || channels == 1);
-    const Buffer<float> room(ready ? 1 : cells * channels); // in which channels are brought together and widened
-    Box row = box;
+    const Buffer<float> room(ready ? 1 : kPairCells * channels); // in which channels are brought together and widened
+    const auto load_row = [&](const Box &row) {
+        const Index cells = row[3].count();
+        const Index cell[5] = {row[0].first, row[1].first, row[2].first, row[3].first, row[4].first};
+        const void *from = at(view, element, offset_of(view, cell));
+        Index step = view.stride[3];
+        Bfloat *place = to.at(cell);
+        if (!ready) {
+            load(element, isa, view, row, window(room.get(), row));
+            from = room.get();
+            step = channels;
+        }
+        if (!whole)
+            return matrix_functions(isa)->split(static_cast<const float *>(from), step, cells, channels, chunk, place,
+                                                to.stride[3]);
+        if (!ready)
+            moves<Bfloat>(isa).store(room.get(), channels, cells, channels, place, to.stride[3], false);
+        for (Index w = 0; w < cells; ++w, place += to.stride[3]) {
+            if (ready)
+                std::copy_n(static_cast<const Bfloat *>(from) + w * step, channels, place);
+            std::fill_n(place + channels, padded - channels, Bfloat{});
+        }
+    };
     for (Index n = box[0].first; n < box[0].last; ++n)
         for (Index d = box[1].first; d < box[1].last; ++d)
-            for (Index h = box[2].first; h < box[2].last; ++h) {
-                row[0] = {n, n + 1}, row[1] = {d, d + 1}, row[2] = {h, h + 1};
-                const Index cell[5] = {n, d, h, box[3].first, box[4].first};
-                const void *from = at(view, element, offset_of(view, cell));
-                Index step = view.stride[3];
-                Bfloat *place = to.at(cell);
-                if (!ready) {
-                    load(element, isa, view, row, window(room.get(), row));
-                    from = room.get();
-                    step = channels;
-                }
-                if (!whole)
-                    matrix_functions(isa)->split(static_cast<const float *>(from), step, cells, channels, chunk, place,
-                                                 to.stride[3]);
-                else if (!ready)
-                    moves<Bfloat>(isa).store(room.get(), channels, cells, channels, place, to.stride[3], false);
-                for (Index w = 0; w < cells && whole; ++w, place += to.stride[3]) {
-                    if (ready)
-                        std::copy_n(static_cast<const Bfloat *>(from) + w * step, channels, place);
-                    std::fill_n(place + channels, padded - channels, Bfloat{});
-                }
-            }
+            for (Index h = box[2].first; h < box[2].last; ++h)
+                for (Index w = box[3].first; w < box[3].last; w += kPairCells)
+                    load_row(
+                        {{{n, n + 1}, {d, d + 1}, {h, h + 1}, {w, std::min(w + kPairCells, box[3].last)}, box[4]}});
 }
 
 template <class T>

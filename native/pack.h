@@ -207,6 +207,9 @@ template <class T> Window<T> window(T *data, const Box &box) {
 /// Copies the cells `box` of an array to a window.
 template <class T> void load(Element element, Isa isa, const View &view, const Box &box, const Window<T> &to);
 
+/// Cells of which load_pairs may have a copy of float32.
+constexpr Index kPairCells = 64;
+
 /// The same for a matrix unit: arrays of bfloat16 as they are, those of float32 and float16 in three planes; in chunks
 /// of so many channels, with zeros after the last.
 void load_pairs(Element element, Isa isa, const View &view, const Box &box, Index chunk, const Window<Bfloat> &to);

@@ -211,7 +211,9 @@ template <class Self, class By> class Regions {
             const Index length = target_.shape[i];
             const Index cells = std::min({positions, ceil_div(length, step), std::max<Index>(room / step, 1)}) * step;
             // Copies of rows that begin with whole vectors, if they can, are written by such.
-            const Index unit = direct_ || i < 3 || cells < kCopiedRow ? step : std::lcm(step, kCopiedRow);
+            Index unit = direct_ || i < 3 || cells < kCopiedRow ? step : std::lcm(step, kCopiedRow);
+            if (By::kMatrix && i == 2 && cells >= 2 * step)
+                unit = 2 * step; // a line that has no other takes nearly as long as two
             block_[i] = ceil_div(ceil_div(length, ceil_div(length, cells)), unit) * unit;
             blocks_[i] = ceil_div(length, block_[i]);
             positions = std::max<Index>(1, positions / ceil_div(block_[i], step));
@@ -266,7 +268,8 @@ template <class Self, class By> class Regions {
             };
             const double sums = static_cast<double>(block_[0] * block_[1] * block_[2] * block_[3] * width_);
             return bytes(parts ? part_size() : 0, sizeof(S)) + bytes(direct_ ? 0 : sums, sizeof(T)) +
-                   bytes(By::kMatrix ? sums : 0, sizeof(T)); // that wait for more taps
+                   (By::kMatrix ? bytes(sums, sizeof(T)) + bytes(static_cast<double>(kPairCells * depth_), sizeof(T))
+                                : 0);
         };
         while (copied + taken() > plan_.workspace.bytes && positions_ > 1)
             cut(positions_ /= 2);

@@ -26,8 +26,12 @@ FLOAT64 = [name for name, _, element, _, _ in _native.kernels() if element == "f
 DTYPES = {np.dtype("f4"): ["", *FLOAT32], np.dtype("f8"): ["", *FLOAT64]}
 # 16-bit floats are widened and rounded by each instruction set in its own way.
 LAST = list({isa: name for name, isa, element, _, _ in _native.kernels() if element == "float32"}.values())
-MATRIX = [name for name, _, element, _, _ in _native.kernels() if element == "bfloat16"]
-DTYPES |= {np.dtype("f2"): ["", *LAST], np.dtype(ml_dtypes.bfloat16): ["", *LAST, *MATRIX]}
+# A matrix unit takes bfloat16 as it is.
+OWN = [name for name, _, element, _, _ in _native.kernels() if element == "bfloat16"]
+DTYPES |= {
+    np.dtype("f2"): ["", *LAST],
+    np.dtype(ml_dtypes.bfloat16): ["", *(name for name in LAST if "_matrix_" not in name), *OWN],
+}
 
 # Products with these are NaN or infinite, and their signs cancel to NaN; zero times infinity is NaN too.
 VALUES = [np.nan, np.inf, -np.inf]
