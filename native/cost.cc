@@ -266,7 +266,8 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         const bool wide = plan.element != Element::bfloat16;
         const double rate = wide ? kWideMatrixRate : columns > kMatrixColumns / 2 ? kMatrixRate : kHalfMatrixRate;
         return matrix_products(plan) / rate +
-               far(machine, filter * reached(geometry) * regions(plan) * (wide ? 1.5 : 0.5)) + pack + moved + kUnit;
+               far(machine, filter * reached(geometry) * (regions(plan) + 2) / 3 * (wide ? 1.5 : 0.5)) + pack + moved +
+               kUnit;
     }
     case Algorithm::taps: break;
     case Algorithm::winograd: {
