@@ -15,7 +15,7 @@ import numpy as np
 from peers import PEERS, WITH_GRADIENTS
 from peers.backstride import geometry
 from worker import Worker
-from workload import Task, Workload
+from workload import Task, Workload, number_type
 
 from backstride import _ops, precision
 
@@ -29,13 +29,13 @@ EPSILON = {"bfloat16": 2.0**-7, "float16": 2.0**-10, "float32": 2.0**-23, "float
 
 
 def measure(task: Task, dtype: str, workers: list[Worker], quick: bool) -> dict[str, Any]:
-    """Each peer's times, memory and largest difference from float64; the peak of multiply-adds in between."""
+    """Each peer's times, memory and largest difference from float64; and, in between, the machine's limits."""
     if task.how == "gradients":
         workers = [worker for worker in workers if worker.name in WITH_GRADIENTS]
     peers = check(task, dtype, workers)
     able = [worker for worker in workers if "error" not in peers[worker.name]]
     samples: dict[str, list[float]] = {worker.name: [] for worker in able}
-    peaks: list[float] = []
+    limits: dict[str, list[float]] = {"peak": [], "bandwidth": []}
     began, rounds = time.perf_counter(), 0
     while rounds < (QUICK if quick else FEWEST) or (
         not quick and time.perf_counter() - began < SECONDS and rounds < MOST
@@ -46,7 +46,8 @@ def measure(task: Task, dtype: str, workers: list[Worker], quick: bool) -> dict[
             samples[worker.name] += answer.get("seconds", [])
             if worker.name == "backstride" and "error" not in answer:
                 answer = worker.ask("peak")
-                peaks += [answer["peak"]] if "peak" in answer else []
+                for name, values in limits.items():
+                    values += [answer[name]] if name in answer else []
             if "error" in answer:
                 peers[worker.name]["error"] = answer["error"]
         able = [worker for worker in able if "error" not in peers[worker.name]]
@@ -57,7 +58,8 @@ def measure(task: Task, dtype: str, workers: list[Worker], quick: bool) -> dict[
         "layer": task.work.name,
         "work": asdict(task.work),
         "operations": task.work.operations * (3 if task.how == "gradients" else 1),
-        "peak": median(peaks) if peaks else None,
+        "bytes": task.work.elements * number_type(dtype).itemsize * (3 if task.how == "gradients" else 1),
+        **{name: median(values) if values else None for name, values in limits.items()},
         "peers": peers,
     }
 

@@ -108,5 +108,13 @@ def share(entry: Entry) -> float | None:
     return entry["operations"] / (ours / 1e3) / entry["peak"] if ours and entry["peak"] else None
 
 
+def roofline(entry: Entry) -> float | None:
+    """What float32 multiply-adds or memory would take at least for the definition, whichever binds, of what we take."""
+    ours = milliseconds(entry, "backstride")
+    if not ours or not entry["peak"] or not entry.get("bandwidth"):
+        return None
+    return max(entry["operations"] / entry["peak"], entry["bytes"] / entry["bandwidth"]) / (ours / 1e3)
+
+
 def geometric_mean(values: list[float]) -> float | None:
     return float(np.exp(np.mean(np.log(values)))) if values else None

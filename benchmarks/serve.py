@@ -63,7 +63,7 @@ class Server:
 
     def peak(self) -> dict[str, Any]:
         """Only backstride can."""
-        return {"peak": self._peer.peak()}  # type: ignore[attr-defined]
+        return {"peak": self._peer.peak(), "bandwidth": self._peer.bandwidth()}  # type: ignore[attr-defined]
 
     def _build(self, work: Workload, how: str) -> int | None:
         """Makes the layer, and tells by how much memory peaks from before the filter is given until after two calls.

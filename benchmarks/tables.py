@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from peers import PEERS
-from results import Entry, Group, Results, fastest, geometric_mean, milliseconds, ratio, ratios, share
+from results import Group, Results, fastest, geometric_mean, milliseconds, ratio, ratios, roofline, share
 from rich.table import Table
 
 NOTES = [
@@ -15,6 +15,8 @@ NOTES = [
     "Ratio: the time of the fastest other library over backstride's. Summaries are geometric means; the fifteen are "
     "the layers that the kernels were designed for.",
     "Of peak: the operations of the definition per second, of those of float32 multiply-adds, measured in between.",
+    "Roofline: the time that these multiply-adds would take for the definition, or copies of 32 MB for its arrays, "
+    "whichever is longer, over backstride's. Fewer multiplications, or others than float32's, can exceed it.",
     "Error: the largest difference from float64, over the largest result.",
     "Memory: by how much the process's resident memory peaks (VmHWM) from before the filter is given until after two "
     "calls: filters in other layouts or packed, scratch memory, the result.",
@@ -39,11 +41,12 @@ def times(group: Group) -> Sheet:
     for entry in group.entries:
         cells = [time(entry["peers"].get(name, {})) for name in group.peers]
         kernel = entry["peers"].get("backstride", {}).get("algorithm", "-")
-        rows.append([entry["layer"], *cells, shown(ratio(entry)), label(fastest(entry)), percent(entry), kernel])
+        limits = [percent(share(entry)), percent(roofline(entry))]
+        rows.append([entry["layer"], *cells, shown(ratio(entry)), label(fastest(entry)), *limits, kernel])
     found = list(ratios(group.entries).values())
     return Sheet(
         group.title,
-        ["layer", *map(label, group.peers), "ratio", "fastest other", "of peak", "kernel"],
+        ["layer", *map(label, group.peers), "ratio", "fastest other", "of peak", "roofline", "kernel"],
         rows,
         f"geometric mean of {len(found)} ratios: {shown(geometric_mean(found))}",
     )
@@ -137,8 +140,7 @@ def cost(peer: dict[str, Any]) -> str:
     return f"{peer['difference']:.0e}, {'-' if memory is None else f'{memory / 1e6:.1f}'}"
 
 
-def percent(entry: Entry) -> str:
-    found = share(entry)
+def percent(found: float | None) -> str:
     return "-" if found is None else f"{found:.0%}"
 
 

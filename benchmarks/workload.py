@@ -67,6 +67,14 @@ class Workload:
         return 2 * self.batch * prod(self.size) * prod(self.kernel) * prod(self.channels) // self.groups
 
     @property
+    def elements(self) -> int:
+        """Of the input, the filter and the output."""
+        inputs, outputs = (
+            self.batch * prod(n) * c for n, c in zip((self.size, self.output), self.channels, strict=True)
+        )
+        return inputs + outputs + prod(self.filter)
+
+    @property
     def taps(self) -> int:
         """How many taps reach one cell of the result, at most."""
         return prod(ceil(k / s) for k, s in zip(self.kernel, self.stride, strict=True))

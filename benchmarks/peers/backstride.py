@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 from workload import Workload
 
@@ -9,6 +12,9 @@ from backstride import _native, _ops, _plan, _precision
 from backstride._backends import numpy as core
 from backstride._geometry import Axis, Geometry, Operand
 from peers import Make, Peer, Run
+
+# As large as the arrays of a large layer.
+COPIED = 32 << 20
 
 
 def geometry(work: Workload) -> Geometry:
@@ -61,6 +67,16 @@ class Backstride(Peer):
     def peak(self) -> float:
         """float32 multiplications and additions per second, of the registers alone."""
         return _native.fma_peak()
+
+    def bandwidth(self) -> float:
+        """Bytes that all threads together read and write per second, in copies of arrays of `COPIED` bytes each."""
+        with ThreadPoolExecutor(self.threads) as pool:
+            pairs = list(
+                pool.map(lambda _: (np.ones(COPIED, np.uint8), np.ones(COPIED, np.uint8)), range(self.threads))
+            )
+            began = time.perf_counter()
+            list(pool.map(lambda pair: np.copyto(*pair), pairs))
+            return 2 * COPIED * self.threads / (time.perf_counter() - began)
 
     def _planned(self, work: Workload, x: np.ndarray, filter: np.ndarray) -> Run:
         plan = backstride.plan(filter, work.stride, work.padding, groups=work.groups)
