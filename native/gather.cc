@@ -21,10 +21,10 @@ template <class T> class Gather : public Regions<Gather<T>, ByKernel<T>> {
 
   public:
     Gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
-           const View &target, Poll poll)
+           const View &target, bool in_parts, Poll poll)
         : Base(plan, source, filter, epilogue, target, plan.kernel->columns,
                plan.channelwise ? target.shape[4] : source.shape[4] / products(plan), in_place<T>(source, plan.element),
-               poll) {}
+               in_parts, poll) {}
 
     /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
     /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
@@ -116,15 +116,15 @@ bool panels_are_used_once(const Plan &plan) {
 template <class T>
 void gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
             const View &target, Poll poll) {
-    Gather<T>(plan, source, filter, epilogue, target, poll).run(poll);
+    Gather<T>(plan, source, filter, epilogue, target, false, poll).run(poll);
 }
 
 template <class T>
 void gather_cells(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
                   const View &target, const std::vector<Cells> &cells, Poll poll) {
     Plan bounded = plan;
-    bounded.workspace.binding = false; // so few cells read little of the source
-    Gather<T>(bounded, source, filter, epilogue, target, poll).run(cells, poll);
+    bounded.workspace.binding = false; // so few cells read little of the source, if they read it in parts
+    Gather<T>(bounded, source, filter, epilogue, target, true, poll).run(cells, poll);
 }
 
 #define INSTANTIATE(T)                                                                                                 \

@@ -2,6 +2,7 @@
 #include "matrix.h"
 
 #include <atomic>
+#include <mutex>
 
 #include "regions.h"
 
@@ -12,6 +13,11 @@ namespace {
 constexpr Index kFilterBytes = 512 << 10;
 // Products of an element of the source with which a copy of it pays that is made to begin with a cache line.
 constexpr Index kEnoughProducts = 128;
+// Cells that are listed at a time to be computed anew, and how many in one go; these read little of the source.
+constexpr std::size_t kMostListed = 512;
+constexpr Index kMostTogether = 64;
+// With fewer channels of a tap, six additions for all of them would be more than plain sums have.
+constexpr Index kFewestChannels = 4;
 // Sums of two pieces.
 constexpr Index kSums = 2 * kMatrixRows * kMatrixColumns;
 
@@ -41,12 +47,19 @@ Along along_fullest(const Index (&count)[4]) {
 /// last piece of a line begins so early, and makes some cells again.
 template <class To> class Pieces {
   public:
-    Pieces(const Region &region, const Bfloat *source, To *target) {
+    /// `cells` are the result's cells from one of an axis to the next.
+    Pieces(const Region &region, const Bfloat *source, To *target, const Index (&cells)[4]) {
         const auto [along, others] = along_fullest(region.count);
         const Index length = region.count[along], count = ceil_div(length, kMatrixRows);
         rows = ceil_div(length, count);
         a_row = region.source_step[along];
         c_row = region.target_step[along];
+        Index first = 0, cell_step[4];
+        for (int i = 0; i < 4; ++i) {
+            first += region.target[i] * cells[i];
+            cell_step[i] = region.cell_step[i] * cells[i];
+        }
+        cell_row = cell_step[along];
         for (Index i = 0; i < region.count[others[0]]; ++i)
             for (Index j = 0; j < region.count[others[1]]; ++j)
                 for (Index k = 0; k < region.count[others[2]]; ++k) {
@@ -55,23 +68,25 @@ template <class To> class Pieces {
                     };
                     const Bfloat *const from = source + offset(region.source_step);
                     To *const to = target + offset(region.target_step);
+                    const Index cell = first + offset(cell_step);
                     for (Index piece = 0; piece < count; ++piece) {
                         const Index begin = std::min(piece * rows, length - rows);
-                        pieces_.push_back({from + begin * a_row, to + begin * c_row});
+                        pieces_.push_back({from + begin * a_row, to + begin * c_row, cell + begin * cell_row});
                     }
                 }
     }
 
-    /// Where the first row of a piece is read and written.
+    /// Where the first row of a piece is read and written, and which cell of the result it is.
     struct Piece {
         const Bfloat *from;
         To *to;
+        Index cell;
     };
     Index pairs() const { return ceil_div(static_cast<Index>(pieces_.size()), 2); }
     int lines(Index pair) const { return 2 * pair + 1 < static_cast<Index>(pieces_.size()) ? 2 : 1; }
     const Piece &at(Index pair, int line) const { return pieces_[static_cast<std::size_t>(2 * pair + line)]; }
 
-    Index rows, a_row, c_row;
+    Index rows, a_row, c_row, cell_row;
 
   private:
     std::vector<Piece> pieces_;
@@ -97,31 +112,43 @@ template <class Element> struct ByMatrix {
 
 template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix<Element>> {
     using Base = Regions<Matrix<Element>, ByMatrix<Element>>;
-    using Base::plan_, Base::filter_, Base::epilogue_, Base::streaming_, Base::columns_of, Base::blocks, Base::box_of,
-        Base::block_of;
+    using Base::plan_, Base::target_, Base::filter_, Base::epilogue_, Base::streaming_, Base::columns_of;
 
   public:
     Matrix(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,
            const View &target, Poll poll)
         : Base(plan, source, filter, epilogue, target, kMatrixColumns, filter.pixel_size(),
-               readable(plan, source, filter), poll),
-          suspect_(static_cast<std::size_t>(blocks())) {}
+               readable(plan, source, filter), true, poll) {
+        Index step = 1;
+        for (int i = 3; i >= 0; --i) {
+            cells_[i] = step;
+            step *= target.shape[i];
+        }
+        count_ = step;
+    }
 
-    /// Computes the result; returns the blocks in which something is not finite.
-    std::vector<Cells> compute(Poll poll) const {
+    /// Computes the result, and calls `again` with the cells in which something is not finite, some at a time.
+    void compute(const std::function<void(const std::vector<Cells> &)> &again, Poll poll) const {
         Base::run(poll);
         std::vector<Cells> cells;
-        for (Index block = 0; block < blocks(); ++block)
-            if (suspect_[static_cast<std::size_t>(block)]) {
-                const Box box = box_of(block);
-                Cells of{{}, {}, {1, 1, 1, 1}};
-                for (std::size_t i = 0; i < 4; ++i) {
-                    of.first[i] = box[i].first;
-                    of.last[i] = box[i].last;
-                }
-                cells.push_back(of);
+        for (Index cell = 0; !suspect_.empty() && cell < count_;) {
+            const Index row_end = (cell / target_.shape[3] + 1) * target_.shape[3];
+            if (!suspect_[static_cast<std::size_t>(cell / 64)])
+                cell = (cell / 64 + 1) * 64;
+            else if (!suspected(cell))
+                ++cell;
+            else {
+                Index end = cell + 1;
+                while (end < std::min(row_end, cell + kMostTogether) && suspected(end))
+                    ++end;
+                cells.push_back(stretch(cell, end - cell));
+                cell = end;
             }
-        return cells;
+            if (!cells.empty() && (cells.size() == kMostListed || cell >= count_)) {
+                again(cells);
+                cells.clear();
+            }
+        }
     }
 
     /// One panel of columns for all positions of a region; false if the work was stopped. If the weights do not stay in
@@ -132,7 +159,8 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         const Range channels = columns_of(group, panel);
         const Pieces<To> pieces(
             region, source.at(region.source),
-            target.at({region.target[0], region.target[1], region.target[2], region.target[3], channels.first}));
+            target.at({region.target[0], region.target[1], region.target[2], region.target[3], channels.first}),
+            cells_);
         const std::vector<Segment> taps = taps_of(region);
         const Index count = static_cast<Index>(taps.size()), bytes = filter_.tap_size(panel) * Index{sizeof(Bfloat)};
         const Index most = count * bytes <= kFilterBytes ? count : std::max<Index>(1, kFilterBytes / 2 / bytes);
@@ -154,7 +182,9 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
             for (int line = 0; line < pieces.lines(pair); ++line) {
                 float *const c = sums.get() + pair % kept * kSums + line * kSums / 2;
                 if (!unit.finite(c, pairs.rows, pairs.halves))
-                    suspect_[static_cast<std::size_t>(block_of(region.target))] = true;
+                    for (int row = 0; row < pairs.rows; ++row)
+                        if (!unit.finite(c + row * kMatrixColumns, 1, pairs.halves))
+                            suspect(pieces.at(pair, line).cell + row * pieces.cell_row);
                 epilogue_.on_columns(c, kMatrixColumns, pieces.rows, channels.count(), channels.first);
                 moves<To>(plan_.isa).store(c, kMatrixColumns, pieces.rows, channels.count(), pieces.at(pair, line).to,
                                            pieces.c_row, streaming_);
@@ -178,7 +208,9 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
                 done += pieces.rows * pairs.lines * pairs.count * filter_.pixel_size() * channels.count();
                 if (done > kInterruptEvery) {
                     done = 0;
+                    unit.end(); // what handles a signal may use it
                     stopped = interrupted();
+                    unit.begin(pairs.rows, pairs.chunk);
                 }
             }
         }
@@ -199,7 +231,28 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
                (depth % kMatrixDepth != 0 || products < kEnoughProducts || whole_lines(source));
     }
 
-    mutable std::vector<std::atomic<bool>> suspect_; // blocks in which something is not finite
+    /// Notes that something in a cell is not finite.
+    void suspect(Index cell) const {
+        std::call_once(any_, [&] {
+            suspect_ = std::vector<std::atomic<std::uint64_t>>(static_cast<std::size_t>(ceil_div(count_, 64)));
+        });
+        suspect_[static_cast<std::size_t>(cell / 64)] |= std::uint64_t{1} << cell % 64;
+    }
+    bool suspected(Index cell) const { return suspect_[static_cast<std::size_t>(cell / 64)] >> cell % 64 & 1; }
+
+    /// Some cells of a row.
+    Cells stretch(Index cell, Index count) const {
+        Cells cells{{}, {}, {1, 1, 1, 1}};
+        for (int i = 0; i < 4; ++i) {
+            cells.first[i] = cell / cells_[i] % target_.shape[i];
+            cells.last[i] = cells.first[i] + (i == 3 ? count : 1);
+        }
+        return cells;
+    }
+
+    Index cells_[4], count_; // of the result: from one of an axis to the next, and all
+    mutable std::once_flag any_;
+    mutable std::vector<std::atomic<std::uint64_t>> suspect_; // a bit for each cell, if there is any
 };
 
 } // namespace
@@ -208,6 +261,7 @@ bool matrix_fits(const Plan &plan) {
     const auto &axes = plan.geometry.axes;
     return sum_of(plan.element) == Element::float32 && matrix_functions(plan.isa) &&
            plan.precision != Precision::strict && plan.wrt != Operand::filter && !plan.channelwise &&
+           Channels(plan).depth >= kFewestChannels &&
            std::all_of(axes, axes + 3, [](const Axis &axis) { return axis.dilation == 1; }) && matrix_unit_granted();
 }
 
@@ -220,9 +274,7 @@ void matrix(const Plan &plan, const View &source, const PackedPairs &filter, con
     visit(plan.element, [&](auto value) {
         using S = decltype(value);
         if constexpr (std::is_same_v<typename Sum<S>::type, float>) {
-            const auto suspect = Matrix<S>(plan, source, filter, epilogue, target, poll).compute(poll);
-            if (!suspect.empty())
-                again(suspect);
+            Matrix<S>(plan, source, filter, epilogue, target, poll).compute(again, poll);
         }
     });
 }

@@ -45,9 +45,9 @@ inline Index products(const Plan &plan) { return plan.channelwise ? 1 : plan.geo
 /// Positions of the result which the same taps reach: a product of runs, and of images. Steps are in elements.
 struct Region {
     Index count[4];
-    Index source[5], source_step[4]; // the first cells, and channel
-    Index target[4], target_step[4];
-    std::vector<Segment> rows;          // of taps: their product along depth and height
+    Index source[5], source_step[4];               // the first cells, and channel
+    Index target[4], target_step[4], cell_step[4]; // the last in cells
+    std::vector<Segment> rows;                     // of taps: their product along depth and height
     Index taps, source_tap, filter_tap; // along width: how many, and how far apart in the source and the filter
 };
 
@@ -63,12 +63,12 @@ template <class Self, class By> class Regions {
 
   public:
     /// `width` columns are a panel; of a pixel of the source `channels_read` elements are read, where it is or else
-    /// from a copy.
+    /// from a copy, which is only made `in_parts` if it must not be of the whole source.
     Regions(const Plan &plan, const View &source, const typename By::Filter &filter, const Epilogue<T> &epilogue,
-            const View &target, Index width, Index channels_read, bool readable, Poll poll)
+            const View &target, Index width, Index channels_read, bool readable, bool in_parts, Poll poll)
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue), groups_(products(plan)),
           depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_), width_(width),
-          panels_(ceil_div(columns_, width)), channels_read_(channels_read), readable_(readable),
+          panels_(ceil_div(columns_, width)), channels_read_(channels_read), readable_(readable), in_parts_(in_parts),
           direct_(in_place<Result>(target, plan.element)),
           streaming_(direct_ && streamed<Result>(target, plan.element, std::gcd(columns_, width))) {
         for (int i = 0; i < 3; ++i) {
@@ -110,7 +110,7 @@ template <class Self, class By> class Regions {
   protected:
     Index blocks() const { return blocks_[0] * blocks_[1] * blocks_[2] * blocks_[3]; }
 
-    /// The cells of a block, and the block in which a cell is.
+    /// The cells of a block.
     Box box_of(Index block) const {
         Box box{};
         for (std::size_t i : {3, 2, 1, 0}) {
@@ -119,12 +119,6 @@ template <class Self, class By> class Regions {
             block /= blocks_[i];
         }
         return box;
-    }
-    Index block_of(const Index *cell) const {
-        Index block = 0;
-        for (int i = 0; i < 4; ++i)
-            block = block * blocks_[i] + cell[i] / block_[i];
-        return block;
     }
 
     /// Columns of a panel, counted through all groups.
@@ -140,8 +134,8 @@ template <class Self, class By> class Regions {
     const Index groups_;
     const Index depth_, columns_, width_, panels_; // of one group, and how wide a panel is
     const Index channels_read_;
-    const bool readable_, direct_, streaming_; // whether the source is read and the result written where they are, and
-                                               // this one around the caches
+    const bool readable_, in_parts_, direct_, streaming_; // whether the source is read and the result written where
+                                                          // they are, and this one around the caches
 
   private:
     const Self &self() const { return static_cast<const Self &>(*this); }
@@ -239,7 +233,7 @@ template <class Self, class By> class Regions {
     Index whole_copy() const {
         if (readable_)
             return 0;
-        if (By::kMatrix)
+        if (in_parts_)
             return -1;
         const Geometry &geometry = plan_.geometry;
         double products = static_cast<double>(geometry.batch) *
@@ -398,6 +392,7 @@ template <class Self, class By> class Regions {
         region.source[4] = group * depth_;
         region.source_step[0] = source.stride[0];
         region.target_step[0] = target.stride[0];
+        region.cell_step[0] = 1;
         for (int i : {1, 2, 3}) {
             const Run &run = runs[i - 1];
             region.count[i] = run.count;
@@ -405,6 +400,7 @@ template <class Self, class By> class Regions {
             region.target[i] = run.target;
             region.source_step[i] = distance(run.count, run.source_step, source.stride[i]);
             region.target_step[i] = distance(run.count, run.target_step, target.stride[i]);
+            region.cell_step[i] = run.target_step;
         }
         const auto &[d, h, w] = runs;
         const auto &axes = plan_.geometry.axes;

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Layers of bfloat16 and float32 by a matrix unit, on machines that have one; test_kernels.py has its kernels, too."""
+"""Layers of floats of 16 and 32 bits by a matrix unit, on machines that have one; see test_kernels.py, too."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from cases import Case, case, given, same
+from conftest import Python
 from numpy.testing import assert_array_equal
 
 import backstride
@@ -229,3 +230,56 @@ def test_products_that_are_left_out_are_small(kernel: str) -> None:
         )
     ]
     assert 0 < errors[0] <= 1.01 * errors[1]
+
+
+def test_a_value_that_is_not_finite_changes_no_other_bits(kernel: str) -> None:
+    """Nor whether memory is of another layout, in which blocks are others."""
+    geometry = case("", same(48, 4, 2, 96), same(48, 4, 2, 96), channels=(64, 64), batch=1).geometry
+    operands = reals(geometry, kernel)
+    plain = derivative("output", geometry, operands, kernel)
+    operands["input"][0, 24, 16, 0] = np.nan
+    found = derivative("output", geometry, operands, kernel)
+    finite = np.isfinite(found)
+    assert 0 < (~finite).sum() <= 16 * 64
+    assert_array_equal(found[finite], plain[finite])
+    turned = {name: a if name == "filter" else np.moveaxis(a, -1, 1).copy() for name, a in operands.items()}
+    first = derivative("output", replace(geometry, channels_first=True), turned, kernel)
+    assert_array_equal(np.moveaxis(first, 1, -1).astype(np.float32), found.astype(np.float32))
+
+
+def test_everything_may_be_not_finite(kernel: str) -> None:
+    for large in LARGE:
+        operands = reals(large.geometry, kernel)
+        operands["input"][...] = np.nan
+        found, want = (
+            by("output", large.geometry, operands).astype(np.float32)
+            for by in (lambda *a: derivative(*a, kernel), without_unit)
+        )
+        assert_array_equal(found, want)
+
+
+SIGNALS = """
+import signal, numpy as np, backstride
+big = backstride.plan(np.ones((4, 4, 256, 256), {dtype}), 2, algorithm="matrix")
+small = backstride.plan(np.ones((2, 2, 32, 32), {dtype}), 2, algorithm="matrix")
+x, s, calls = np.ones((4, 48, 48, 256), {dtype}), np.ones((1, 8, 8, 32), {dtype}), []
+want = big(x)
+signal.signal(signal.SIGALRM, lambda *_: calls.append(small(s).sum()))
+signal.setitimer(signal.ITIMER_REAL, 0.01, 0.01)
+for _ in range(20):
+    assert (big(x) == want).all()
+signal.setitimer(signal.ITIMER_REAL, 0)
+print(len(calls) > 0, set(map(float, calls)) == {{float(small(s).sum())}})
+"""
+
+
+def test_a_signal_may_be_handled_by_the_unit(python: Python, kernel: str) -> None:
+    dtype = {"bf16": "__import__('ml_dtypes').bfloat16", "f32": "'f4'"}[kernel.partition("_")[0]]
+    assert python(SIGNALS.format(dtype=dtype)).split() == ["True", "True"]
+
+
+def test_few_channels_are_refused(kernel: str) -> None:
+    """Six additions for one product would have a larger error than plain sums."""
+    for channels, algorithm in ((3, "tiles"), (4, "matrix")):
+        geometry = Geometry((Axis(16, 3, 16, 1, 1, 1),), 1, channels, 64)
+        assert plan("output", geometry, dtype_of(kernel).name, "fast", algorithm="matrix").algorithm == algorithm

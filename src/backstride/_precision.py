@@ -67,12 +67,13 @@ def precision(mode: str) -> Iterator[None]:
       multiplications. The rounding error, in the root of the mean square, is at most 1.25 times that of 'strict'; on
       most layers it is smaller, since each sum has fewer terms. But it is relative to the largest numbers of a
       neighbourhood of some pixels, so an element that would be zero may be off by a rounding error of these.
-      Layers of bfloat16 and float32 may be computed by the processor's matrix unit, if it has one, which takes numbers
-      below 1.2e-38 for zeros, and of float32's the last digits of those below 3e-33.
+      Layers of float16, bfloat16 and float32 may be computed by the processor's matrix unit, if it has one. There the
+      errors are smaller still, but factors, products and sums below 1.2e-38 are zeros, and below 3e-33 lose digits.
     - 'fast': with six points, too, and at most 4 times the error.
 
-    In every mode NaN and Inf are exactly where they are in 'strict', integers are exact, and a result has the same
-    bits whatever the number of threads. The measured errors are in docs/performance.md.
+    In every mode NaN and Inf are exactly where the definition's own terms put them, integers are exact, and a result
+    has the same bits whatever the number of threads; a sum of finite terms that overflows in 'strict' on the way may be
+    finite in the other modes. The measured errors are in docs/performance.md.
 
     >>> import numpy as np, backstride
     >>> x, filters = np.ones((1, 32, 32, 64), np.float32), np.ones((4, 4, 64, 64), np.float32)
