@@ -6,6 +6,7 @@
 #include <limits>
 #include <utility>
 
+#include "folded.h"
 #include "lanes.h"
 #include "matrix.h"
 #include "merged.h"
@@ -72,9 +73,9 @@ constexpr double kOuter = 0.6, kRowSteps = 7, kReads = 6, kAdded = 5;
 // In Winograd's algorithm points that a thread makes for itself are read from nearby, and chains of additions are
 // short.
 constexpr double kNearby = 4, kTilesOfChain = 32;
-// Multiply-adds of a matrix unit in a nanosecond, of bfloat16 with all columns of its products or half of them, and of
-// float32.
-constexpr double kMatrixRate = 500, kHalfMatrixRate = 350, kWideMatrixRate = 130;
+// Multiply-adds of a matrix unit in a nanosecond, of bfloat16 and of float32; if they have half of the columns only,
+// each takes so many times as long.
+constexpr double kMatrixRate = 500, kWideMatrixRate = 130, kHalfColumns = 1.4;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -144,7 +145,7 @@ double outer_step(double rows, double columns) {
 
 double rounded_up(double value, double step) { return std::ceil(value / step) * step; }
 
-/// Multiply-adds of a matrix unit, which multiplies whole rows, columns and chunks.
+/// Multiply-adds of a matrix unit, which multiplies whole rows, columns and chunks, in those of the full rate.
 double matrix_products(const Plan &plan) {
     const Geometry &geometry = plan.geometry;
     const Channels channels(plan);
@@ -152,8 +153,8 @@ double matrix_products(const Plan &plan) {
     for (const Axis &axis : geometry.axes)
         longest = std::max(longest, plan.wrt == Operand::output ? ceil_div(axis.output, axis.stride) : axis.input);
     const double rows = real(longest) / real(ceil_div(longest, kMatrixRows));
-    return products(geometry) * kMatrixRows / rows * rounded_up(real(channels.columns), kMatrixColumns / 2) /
-           real(channels.columns) * rounded_up(real(channels.depth), kMatrixDepth) / real(channels.depth);
+    return products(geometry) * kMatrixRows / rows * matrix_columns(channels.columns) / real(channels.columns) *
+           rounded_up(real(channels.depth), kMatrixDepth) / real(channels.depth);
 }
 
 /// Time to bring a filter of so many elements of float32 from memory.
@@ -210,6 +211,11 @@ double outer_cost(const Plan &plan, const Machine &machine, Algorithm algorithm)
 
 } // namespace
 
+double matrix_columns(Index columns) {
+    constexpr Index kHalf = kMatrixColumns / 2;
+    return columns <= kHalf ? kHalf * kHalfColumns : rounded_up(real(columns), kHalf);
+}
+
 double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     // Vectors hold half as many float64.
     const double size = size_of(sum_of(plan.element)) == 8 ? 2 : 1;
@@ -263,9 +269,9 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     case Algorithm::matrix: {
         if (!matrix_fits(plan))
             break;
+        const auto fold = fold_of(plan);
         const bool wide = plan.element != Element::bfloat16;
-        const double rate = wide ? kWideMatrixRate : columns > kMatrixColumns / 2 ? kMatrixRate : kHalfMatrixRate;
-        return matrix_products(plan) / rate +
+        return matrix_products(fold ? folded_layer(plan, *fold) : plan) / (wide ? kWideMatrixRate : kMatrixRate) +
                far(machine, filter * reached(geometry) * (regions(plan) + 2) / 3 * (wide ? 1.5 : 0.5)) + pack + moved +
                kUnit;
     }

@@ -17,7 +17,8 @@ template <class T> struct ByKernel {
 
 template <class T> class Gather : public Regions<Gather<T>, ByKernel<T>> {
     using Base = Regions<Gather<T>, ByKernel<T>>;
-    using Base::plan_, Base::filter_, Base::epilogue_, Base::depth_, Base::streaming_, Base::columns_of;
+    using Base::plan_, Base::source_, Base::target_, Base::filter_, Base::epilogue_, Base::depth_, Base::streaming_,
+        Base::columns_of;
 
   public:
     Gather(const Plan &plan, const View &source, const PackedFilter<T> &filter, const Epilogue<T> &epilogue,
@@ -88,6 +89,11 @@ template <class T> class Gather : public Regions<Gather<T>, ByKernel<T>> {
                     }
                 }
         return true;
+    }
+
+    void load_part(const Box &box, const Window<T> &to) const { load(plan_.element, plan_.isa, source_, box, to); }
+    void store_part(const Window<T> &from, const Box &box, const std::array<Index, 3> &step) const {
+        store(from, box, step, plan_.element, plan_.isa, target_);
     }
 
   private:

@@ -4,6 +4,7 @@
 #include <atomic>
 #include <mutex>
 
+#include "folded.h"
 #include "regions.h"
 
 namespace backstride {
@@ -110,15 +111,23 @@ template <class Element> struct ByMatrix {
     static constexpr bool kMatrix = true;
 };
 
+/// What a folded layer is made of.
+struct Folded {
+    const Plan &plan;
+    const Fold &fold;
+    const View &source, &target;
+};
+
 template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix<Element>> {
     using Base = Regions<Matrix<Element>, ByMatrix<Element>>;
-    using Base::plan_, Base::target_, Base::filter_, Base::epilogue_, Base::streaming_, Base::columns_of;
+    using Base::plan_, Base::source_, Base::target_, Base::filter_, Base::epilogue_, Base::streaming_, Base::columns_of;
 
   public:
     Matrix(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,
-           const View &target, Poll poll)
+           const View &target, const Folded *folded, Poll poll)
         : Base(plan, source, filter, epilogue, target, kMatrixColumns, filter.pixel_size(),
-               readable(plan, source, filter), true, poll) {
+               !folded && readable(plan, source, filter), true, poll),
+          folded_(folded) {
         Index step = 1;
         for (int i = 3; i >= 0; --i) {
             cells_[i] = step;
@@ -220,6 +229,19 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         return !stopped;
     }
 
+    void load_part(const Box &box, const Window<Bfloat> &to) const {
+        if (folded_)
+            load_folded(folded_->plan, folded_->fold, folded_->source, box, filter_.chunk(), to);
+        else
+            load_pairs(plan_.element, plan_.isa, source_, box, filter_.chunk(), to);
+    }
+    void store_part(const Window<float> &from, const Box &box, const std::array<Index, 3> &step) const {
+        if (folded_)
+            store_folded(folded_->plan, folded_->fold, from, box, folded_->target);
+        else
+            store(from, box, step, plan_.element, plan_.isa, target_);
+    }
+
   private:
     /// Whether the unit reads the source where it is.
     static bool readable(const Plan &plan, const View &source, const PackedPairs &filter) {
@@ -250,6 +272,7 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         return cells;
     }
 
+    const Folded *folded_;   // or null
     Index cells_[4], count_; // of the result: from one of an axis to the next, and all
     mutable std::once_flag any_;
     mutable std::vector<std::atomic<std::uint64_t>> suspect_; // a bit for each cell, if there is any
@@ -265,8 +288,15 @@ bool matrix_fits(const Plan &plan) {
            std::all_of(axes, axes + 3, [](const Axis &axis) { return axis.dilation == 1; }) && matrix_unit_granted();
 }
 
-PackedPairs pairs(const Plan &plan, const View &filter) {
-    return {filter, plan.element, plan.geometry.groups, plan.wrt == Operand::output ? 4 : 3, plan.isa};
+PackedPairs pairs(const Plan &plan, const View &filter, Poll poll) {
+    const int depth_axis = plan.wrt == Operand::output ? 4 : 3;
+    const auto fold = fold_of(plan);
+    if (!fold)
+        return {filter, plan.element, plan.geometry.groups, depth_axis, plan.isa};
+    const Buffer<char> room(folded_filter_size(plan, *fold) * size_of(plan.element));
+    PackedPairs folded(folded_filter(plan, *fold, filter, room.get()), plan.element, 1, 3, plan.isa);
+    folded.pack(poll);
+    return folded;
 }
 
 void matrix(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,
@@ -274,7 +304,18 @@ void matrix(const Plan &plan, const View &source, const PackedPairs &filter, con
     visit(plan.element, [&](auto value) {
         using S = decltype(value);
         if constexpr (std::is_same_v<typename Sum<S>::type, float>) {
-            Matrix<S>(plan, source, filter, epilogue, target, poll).compute(again, poll);
+            const auto fold = fold_of(plan);
+            if (!fold)
+                return Matrix<S>(plan, source, filter, epilogue, target, nullptr, poll).compute(again, poll);
+            const Folded folded = {plan, *fold, source, target};
+            const auto again_unfolded = [&](std::vector<Cells> cells) {
+                for (Cells &each : cells)
+                    each = unfolded(*fold, each, target);
+                again(cells);
+            };
+            Matrix<S>(folded_layer(plan, *fold), folded_source(*fold, source), filter, epilogue.repeated(fold->cells()),
+                      folded_target(*fold, target), &folded, poll)
+                .compute(again_unfolded, poll);
         }
     });
 }

@@ -15,8 +15,8 @@ namespace backstride {
 /// dilation.
 bool matrix_fits(const Plan &plan);
 
-/// The filter as `matrix` reads it, not packed yet.
-PackedPairs pairs(const Plan &plan, const View &filter);
+/// The filter as `matrix` reads it, packed already if the layer is folded.
+PackedPairs pairs(const Plan &plan, const View &filter, Poll poll);
 
 /// As `gather`. Calls `again` with those cells of the result that are to be computed anew in another way: the unit
 /// takes subnormal numbers for zeros, and planes of the largest are infinite, which an infinity or NaN shows.

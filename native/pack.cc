@@ -155,7 +155,7 @@ PackedPairs::PackedPairs(const View &filter, Element element, Index groups, int 
       taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
       depth_(depth_axis == 4 ? filter.shape[4] / groups : filter.shape[3]),
       columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), chunks_(ceil_div(depth_, kMatrixDepth)),
-      chunk_(ceil_div(ceil_div(depth_, chunks_), 2) * 2) {}
+      chunk_(chunks_ > 1 ? kMatrixDepth : ceil_div(depth_, 2) * 2) {}
 
 void PackedPairs::pack(Poll poll) {
     data_.emplace(groups_ * group_size());
@@ -215,7 +215,7 @@ void load_pairs(Element element, Isa isa, const View &view, const Box &box, Inde
     const bool whole = element == Element::bfloat16;
     const bool ready = element != Element::float16 && (view.stride[4] == 1 || channels == 1);
     const Buffer<float> room(ready ? 1 : kPairCells * channels); // in which channels are brought together and widened
-    const auto load_row = [&](const Box &row) {
+    const auto load_row = [&](const Box &row, Index next) {
         const Index cells = row[3].count();
         const Index cell[5] = {row[0].first, row[1].first, row[2].first, row[3].first, row[4].first};
         const void *from = at(view, element, offset_of(view, cell));
@@ -228,7 +228,7 @@ void load_pairs(Element element, Isa isa, const View &view, const Box &box, Inde
         }
         if (!whole)
             return matrix_functions(isa)->split(static_cast<const float *>(from), step, cells, channels, chunk, place,
-                                                to.stride[3]);
+                                                to.stride[3], static_cast<const float *>(from) + next);
         if (!ready)
             moves<Bfloat>(isa).store(room.get(), channels, cells, channels, place, to.stride[3], false);
         for (Index w = 0; w < cells; ++w, place += to.stride[3]) {
@@ -240,9 +240,12 @@ void load_pairs(Element element, Isa isa, const View &view, const Box &box, Inde
     for (Index n = box[0].first; n < box[0].last; ++n)
         for (Index d = box[1].first; d < box[1].last; ++d)
             for (Index h = box[2].first; h < box[2].last; ++h)
-                for (Index w = box[3].first; w < box[3].last; w += kPairCells)
-                    load_row(
-                        {{{n, n + 1}, {d, d + 1}, {h, h + 1}, {w, std::min(w + kPairCells, box[3].last)}, box[4]}});
+                for (Index w = box[3].first; w < box[3].last; w += kPairCells) {
+                    const Index last = std::min(w + kPairCells, box[3].last);
+                    load_row({{{n, n + 1}, {d, d + 1}, {h, h + 1}, {w, last}, box[4]}},
+                             last < box[3].last ? (last - w) * view.stride[3]
+                                                : view.stride[2] - (w - box[3].first) * view.stride[3]);
+                }
 }
 
 template <class T>

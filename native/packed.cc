@@ -30,8 +30,8 @@ Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll pol
     if (wanted(Algorithm::merged))
         merged_.emplace(merged_panels<T>(plan, filter, poll));
     if (std::is_same_v<T, float> && wanted(Algorithm::matrix))
-        pairs_.emplace(pairs(plan, filter));
-    if (pairs_ && (any_sizes || !panels_are_used_once(plan)))
+        pairs_.emplace(pairs(plan, filter, poll));
+    if (pairs_ && !pairs_->packed() && (any_sizes || !panels_are_used_once(plan)))
         pairs_->pack(poll);
     if (any_sizes || (!stripes_ && !points_ && !merged_ && !pairs_))
         panels_.emplace(panels<T>(plan, filter));

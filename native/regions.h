@@ -34,6 +34,8 @@ constexpr Index kMostCopiedCells = 1 << 12, kCopiedRow = 64;
 // A filter that is used for so few positions, in so many panels at least, is packed panel by panel as they are used.
 // With more, blocks of positions that share a filter packed beforehand use the caches better.
 constexpr Index kFewPositions = 1024, kEnoughPanels = 8;
+// Blocks that are made planes are not narrower than so many positions, the rows that a matrix unit multiplies.
+constexpr Index kNarrowest = kMatrixRows;
 // Enough tasks to keep a few threads busy to the end when one of them is disturbed.
 constexpr Index kEnoughTasks = 32, kEnoughMatrixTasks = 16;
 // Multiply-adds between two looks at whether the caller wants to stop: some 20 ms of the slowest kernel.
@@ -52,9 +54,10 @@ struct Region {
 };
 
 /// All of that for one call. `Self` has multiply(region, source, target, group, panel, weights), which computes a panel
-/// of a region and returns false if the work was stopped; weights are those of the panel. `By` says what it multiplies:
-/// Sum, Factor and Result are types, the last as it writes results in place, Filter is the packed filter, and kMatrix
-/// whether factors are made for a matrix unit.
+/// of a region and returns false if the work was stopped; weights are those of the panel. And it has load_part(box,
+/// window) and store_part(window, box, step), which copy cells of the source and the result. `By` says what it
+/// multiplies: Sum, Factor and Result are types, the last as it writes results in place, Filter is the packed filter,
+/// and kMatrix whether factors are made for a matrix unit.
 template <class Self, class By> class Regions {
   protected:
     using T = typename By::Sum;
@@ -194,20 +197,41 @@ template <class Self, class By> class Regions {
     /// The number of phases along an axis of the result, batch first.
     Index stride(int i) const { return i > 0 && plan_.wrt == Operand::output ? plan_.geometry.axes[i - 1].stride : 1; }
 
-    /// Blocks of about so many positions per phase: whole rows first, then whole planes, then images.
+    /// Blocks of about so many positions per phase. Those that are made planes are as square as it takes to make least
+    /// of the source twice.
     void cut(Index positions) {
+        cut(positions, target_.shape[3]);
+        if (!By::kMatrix || readable_)
+            return;
+        const auto made = [&] { return part_size() * static_cast<double>(blocks()); };
+        Index widest = target_.shape[3];
+        double least = made();
+        for (Index width = widest / 2; width >= kNarrowest * stride(3); width /= 2) {
+            cut(positions, width);
+            if (const double now = made(); now < least) {
+                least = now;
+                widest = width;
+            }
+        }
+        cut(positions, widest);
+    }
+
+    /// Blocks of at most so many cells along the width: whole rows first, then whole planes, then images.
+    void cut(Index positions, Index widest) {
         Index most_cells = direct_ ? kMostCells : kMostCopiedCells;
         for (int i : {3, 2, 1, 0}) {
             Index room = most_cells; // if all phases of the other axes are to be in the block
             for (int other = 0; other < i; ++other)
                 room /= std::min({stride(other), target_.shape[other], std::max<Index>(room, 1)});
             const Index step = std::clamp<Index>(stride(i), 1, std::max<Index>(room, 1));
-            const Index length = target_.shape[i];
-            const Index cells = std::min({positions, ceil_div(length, step), std::max<Index>(room / step, 1)}) * step;
+            const Index length = target_.shape[i], most = i == 3 ? std::min(room, widest) : room;
+            const Index cells = std::min({positions, ceil_div(length, step), std::max<Index>(most / step, 1)}) * step;
             // Copies of rows that begin with whole vectors, if they can, are written by such.
             Index unit = direct_ || i < 3 || cells < kCopiedRow ? step : std::lcm(step, kCopiedRow);
             if (By::kMatrix && i == 2 && cells >= 2 * step)
                 unit = 2 * step; // a line that has no other takes nearly as long as two
+            if (By::kMatrix && i == 3 && cells >= kNarrowest * step)
+                unit = kNarrowest * step;
             block_[i] = ceil_div(ceil_div(length, ceil_div(length, cells)), unit) * unit;
             blocks_[i] = ceil_div(length, block_[i]);
             positions = std::max<Index>(1, positions / ceil_div(block_[i], step));
@@ -300,10 +324,7 @@ template <class Self, class By> class Regions {
             room[4].last = room[4].first + filter_.pixel_size();
         Buffer<S> copy(cells_of(room));
         const Window<S> to = window(copy.get(), room);
-        if constexpr (By::kMatrix)
-            load_pairs(plan_.element, plan_.isa, source_, box, filter_.chunk(), to);
-        else
-            load(plan_.element, plan_.isa, source_, box, to);
+        self().load_part(box, to);
         return {to, std::move(copy)};
     }
 
@@ -344,7 +365,7 @@ template <class Self, class By> class Regions {
                 sums.emplace(cells_of(box)); // the first panel is the widest
             const Window<T> target = window(sums->get(), box);
             compute(box, step, runs, source.window, target, group, {panel, panel + 1}, own);
-            store(target, box, step, plan_.element, plan_.isa, target_);
+            self().store_part(target, box, step);
         }
     }
 

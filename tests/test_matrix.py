@@ -40,6 +40,18 @@ LARGE = [
     case("3-d", same(4, 3, 2, 8), same(5, 3, 2, 10), same(18, 3, 2, 36), channels=(33, 5), batch=1),
     case("groups", same(20, 4, 2, 40), channels=(64, 96), batch=2, groups=4),
 ]
+# Few channels, whose cells are columns together; the edges cut through these.
+FEW = [
+    case("k5-s2", same(21, 5, 2, 41), same(40, 5, 2, 80), channels=(64, 3), batch=2),
+    case("k9-s3", same(20, 9, 3, 60), same(33, 9, 3, 97), channels=(56, 1), batch=1),
+    case("k16-s8", Axis(9, 16, 80), Axis(23, 16, 192, 8, 1, 0), channels=(21, 21), batch=1),
+    case("k25-s4", same(310, 25, 4, 1240), channels=(64, 1), batch=3),
+    case("k1024-s256", same(30, 1024, 256, 7680), channels=(70, 1), batch=1),
+    case("k3-s1", same(24, 3, 1, 24), same(40, 3, 1, 40), channels=(32, 2), batch=1),
+    case("k2-s3", Axis(15, 2, 47, 3, 1, 1), Axis(30, 2, 88, 3, 1, 2), channels=(40, 4), batch=2),
+    case("3-d-few", same(4, 3, 2, 8), same(5, 3, 2, 10), same(18, 3, 2, 36), channels=(33, 1), batch=2),
+]
+LARGE += FEW
 
 
 def reals(geometry: Geometry, kernel: str, distribution: str = "normal") -> dict[str, np.ndarray]:
@@ -78,6 +90,8 @@ def test_it_is_taken_where_it_pays_unless_precision_is_strict(kernel: str) -> No
     assert plan("output", geometry, "float64", "fast").algorithm != "matrix"
     assert plan("output", geometry, "float16", "fast").kernel == "f32_matrix_amx"
     assert plan("output", geometry, element, "fast", isa="avx512").algorithm != "matrix"
+    few = case("", same(64, 5, 2, 128), same(64, 5, 2, 128), channels=(64, 3), batch=16).geometry
+    assert plan("output", few, element, "default", packed=True).kernel == kernel
 
 
 @pytest.mark.parametrize("distribution", ["normal", "non-negative", "heavy-tailed", "offset"])

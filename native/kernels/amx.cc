@@ -133,10 +133,9 @@ bool finite(const float *c, int rows, int halves) {
 }
 
 using Bits [[gnu::vector_size(64)]] = std::uint32_t;
-using Halves [[gnu::vector_size(32)]] = std::uint16_t;
 
 /// 16 numbers of bfloat16 in the low halves of as many of 32 bits.
-inline Bits widened(__m256i halves) { return __builtin_convertvector(reinterpret_cast<Halves>(halves), Bits); }
+inline Bits widened(__m256i halves) { return reinterpret_cast<Bits>(_mm512_maskz_cvtepu16_epi32(0xffff, halves)); }
 
 /// Takes 16 numbers of bfloat16 from as many of float32.
 inline __m512 without(__m512 a, Bits low_halves) { return a - reinterpret_cast<__m512>(low_halves << 16); }
@@ -152,8 +151,18 @@ inline __mmask16 first(Index lanes) {
     return static_cast<__mmask16>(lanes >= 16 ? 0xffff : lanes <= 0 ? 0 : (1u << lanes) - 1);
 }
 
-void split(const float *from, Index from_row, Index rows, Index channels, Index chunk, Bfloat *to, Index to_row) {
+// So many bytes ahead of what is split it is fetched: a core that computes does not look far enough ahead itself, and
+// takes 2.5 times as long for a source in memory.
+constexpr Index kAhead = 2048;
+
+void split(const float *from, Index from_row, Index rows, Index channels, Index chunk, Bfloat *to, Index to_row,
+           const float *next) {
+    const Index rows_ahead = kAhead / Index{sizeof(float)} / channels + 1;
     for (Index row = 0; row < rows; ++row, from += from_row, to += to_row) {
+        const Index later = row + rows_ahead;
+        const float *ahead = later < rows ? from + rows_ahead * from_row : next + (later - rows) * from_row;
+        for (Index line = 0; line < channels; line += 64 / Index{sizeof(float)})
+            __builtin_prefetch(ahead + line);
         Bfloat *place = to;
         for (Index begin = 0; begin < channels; begin += chunk, place += kPlanes * chunk) {
             const Index count = channels - begin < chunk ? channels - begin : chunk;
