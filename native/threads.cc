@@ -14,6 +14,11 @@
 
 #include <pthread.h>
 #include <signal.h>
+#ifdef __linux__
+#include <sched.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+#endif
 #ifdef __SSE2__
 #include <xmmintrin.h>
 #endif
@@ -124,6 +129,54 @@ void Job::work() {
     current = outer;
 }
 
+/// A helper of the pool, whose mutex guards it.
+class Helper {
+  public:
+    /// Until `news` is true after somebody woke it.
+    template <class News> void sleep(std::unique_lock<std::mutex> &lock, News news) {
+        asleep_ = true;
+        wake_.wait(lock, news);
+        asleep_ = false;
+        allow();
+    }
+
+    /// Wakes it, if it sleeps.
+    bool wake() {
+        if (!std::exchange(asleep_, false))
+            return false;
+        keep_away();
+        wake_.notify_one();
+        return true;
+    }
+
+  private:
+    // On a virtual machine whose idle processors have been taken away Linux thinks that there are none, wakes a thread
+    // on the processor of the thread that wakes it, and leaves both there: a call after 20 ms of rest took twice as
+    // long, and so did those after it. So that processor is forbidden to a helper while it wakes.
+#if defined(__linux__)
+    void keep_away() {
+        const int processor = sched_getcpu();
+        if (processor < 0 || sched_getaffinity(thread_, sizeof allowed_, &allowed_) != 0)
+            return;
+        cpu_set_t others = allowed_;
+        CPU_CLR(processor, &others);
+        kept_away_ = CPU_COUNT(&others) > 0 && sched_setaffinity(thread_, sizeof others, &others) == 0;
+    }
+    void allow() {
+        if (std::exchange(kept_away_, false))
+            sched_setaffinity(thread_, sizeof allowed_, &allowed_);
+    }
+    const pid_t thread_ = static_cast<pid_t>(syscall(SYS_gettid));
+    bool kept_away_ = false;
+    cpu_set_t allowed_;
+#else
+    void keep_away() {}
+    void allow() {}
+#endif
+    bool asleep_ = false;
+    std::condition_variable wake_;
+};
+
 class Pool {
   public:
     void run(Job &job) {
@@ -133,9 +186,10 @@ class Pool {
             grow(job.places);
             jobs_.push_back(&job);
             ++posted_;
+            Index woken = 0;
+            for (auto helper = helpers_.begin(); helper != helpers_.end() && woken < helpers; ++helper)
+                woken += (*helper)->wake();
         }
-        for (Index i = 0; i < helpers; ++i)
-            wake_.notify_one();
         job.work();
         {
             const std::lock_guard lock(mutex_);
@@ -164,7 +218,9 @@ class Pool {
     }
 
     void serve() {
+        Helper self;
         std::unique_lock lock(mutex_);
+        helpers_.push_back(&self);
         for (;;) {
             if (Job *job = take()) {
                 lock.unlock();
@@ -179,7 +235,7 @@ class Pool {
             lock.unlock();
             spin(news);
             lock.lock();
-            wake_.wait(lock, news);
+            self.sleep(lock, news);
         }
     }
 
@@ -194,8 +250,9 @@ class Pool {
     }
 
     std::mutex mutex_;
-    std::condition_variable wake_, done_;
+    std::condition_variable done_;
     std::vector<Job *> jobs_;
+    std::vector<Helper *> helpers_;
     std::atomic<std::uint64_t> posted_{0};
     int workers_ = 0;
 };

@@ -11,6 +11,7 @@ import platform
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -127,6 +128,22 @@ def test_rounding_mode_of_the_caller_changes_no_bits(mode: int) -> None:
             libm.fesetround(0)
         assert got == want
         assert left == mode, "the caller keeps its own mode"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux says where threads may run")
+def test_helpers_may_run_wherever_the_caller_may() -> None:
+    """They are kept from the caller's processor while they wake, not longer."""
+    backstride.set_num_threads(3)
+    geometry = GEOMETRIES["images"]
+    arrays = operands("output", geometry, "float32")
+    for _ in range(3):
+        time.sleep(0.01)  # so long that they sleep
+        for _ in range(20):
+            backend.derivative("output", geometry, *arrays)
+    # Those that were woken for nothing have some time.
+    time.sleep(0.05)
+    allowed = {frozenset(os.sched_getaffinity(int(task.name))) for task in Path("/proc/self/task").iterdir()}
+    assert allowed == {frozenset(os.sched_getaffinity(0))}
 
 
 def test_threads_are_not_started_again_and_again() -> None:
