@@ -145,15 +145,34 @@ double outer_step(double rows, double columns) {
 
 double rounded_up(double value, double step) { return std::ceil(value / step) * step; }
 
+/// The share of a matrix unit's rows that are cells, if its lines run along the best axis or, in a transposed
+/// convolution, from one row of the image to the next, over as many cells as taps read beyond it.
+double rows_filled(const Plan &plan) {
+    const Geometry &geometry = plan.geometry;
+    Index count[4] = {geometry.batch}, beyond[4] = {};
+    double best = 0;
+    for (int i = 0; i < 3; ++i) {
+        const Axis &axis = geometry.axes[i];
+        count[i + 1] = plan.wrt == Operand::output ? ceil_div(axis.output, axis.stride) : axis.input;
+        beyond[i + 1] = ceil_div(axis.kernel, axis.stride) - 1;
+    }
+    const auto filled = [](double of_line, double line) { return of_line / rounded_up(line, kMatrixRows); };
+    double of_line = 1, line = 1, step = 1;
+    for (int i = 3; i >= 0; --i) {
+        best = std::max(best, filled(real(count[i]), real(count[i])));
+        line += real(count[i] - 1) * step;
+        of_line *= real(count[i]);
+        step *= real(count[i] + beyond[i]);
+        if (plan.wrt == Operand::output)
+            best = std::max(best, filled(of_line, line));
+    }
+    return best;
+}
+
 /// Multiply-adds of a matrix unit, which multiplies whole rows, columns and chunks, in those of the full rate.
 double matrix_products(const Plan &plan) {
-    const Geometry &geometry = plan.geometry;
     const Channels channels(plan);
-    Index longest = geometry.batch;
-    for (const Axis &axis : geometry.axes)
-        longest = std::max(longest, plan.wrt == Operand::output ? ceil_div(axis.output, axis.stride) : axis.input);
-    const double rows = real(longest) / real(ceil_div(longest, kMatrixRows));
-    return products(geometry) * kMatrixRows / rows * matrix_columns(channels.columns) / real(channels.columns) *
+    return products(plan.geometry) / rows_filled(plan) * matrix_columns(channels.columns) / real(channels.columns) *
            rounded_up(real(channels.depth), kMatrixDepth) / real(channels.depth);
 }
 

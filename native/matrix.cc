@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <mutex>
+#include <span>
 
 #include "folded.h"
 #include "regions.h"
@@ -31,17 +32,52 @@ bool whole_lines(const View &source) {
     return whole;
 }
 
-/// The axis whose lines fill rows of a matrix unit best; the last of those that do well, whose rows are nearest.
-Along along_fullest(const Index (&count)[4]) {
-    constexpr double kWell = 0.8;
-    const auto filled = [&](int axis) {
-        return static_cast<double>(count[axis]) / static_cast<double>(ceil_div(count[axis], kMatrixRows) * kMatrixRows);
+/// The lines of a region whose rows a matrix unit multiplies, as many as it can at a time. They run along an axis and,
+/// where one of them ends, may go on with the next along other axes, if the source does: what is between the two is
+/// multiplied, too, and left alone.
+struct Line {
+    int axis = 3;
+    bool joined[4] = {}; // axes along which it goes on
+    Index length = 1;
+
+    bool has(int i) const { return i == axis || joined[i]; }
+    /// How far apart neighbours along a joined axis are.
+    Index step(const Region &region, int i) const {
+        return region.count[i] > 1 ? region.source_step[i] / region.source_step[axis] : 0;
+    }
+};
+
+/// Those that make the fewest pieces of at most kMatrixRows rows.
+Line fullest_line(const Region &region) {
+    // Rows that are not neighbours take so much longer to read and write.
+    constexpr double kElsewhere = 1.1;
+    Line best;
+    double least = 0;
+    const auto consider = [&](const Line &line, double times) {
+        Index pieces = ceil_div(line.length, kMatrixRows);
+        for (int i = 0; i < 4; ++i)
+            pieces *= line.has(i) ? 1 : region.count[i];
+        if (const double time = static_cast<double>(pieces) * times; least == 0 || time < least) {
+            least = time;
+            best = line;
+        }
     };
-    int best = 3;
-    for (int axis = 2; axis >= 0 && filled(best) < kWell; --axis)
-        if (filled(axis) > filled(best))
-            best = axis;
-    return running_along(best);
+    for (int axis = 3; axis >= 0; --axis)
+        consider({axis, {}, region.count[axis]}, axis == 3 ? 1 : kElsewhere);
+    Line line{3, {}, 1};
+    while (line.axis > 0 && region.count[line.axis] == 1)
+        --line.axis;
+    line.length = region.count[line.axis];
+    for (int i = line.axis - 1; i >= 0; --i) {
+        const Index unit = region.source_step[line.axis];
+        if (region.count[i] > 1 &&
+            (unit <= 0 || region.source_step[i] % unit != 0 || region.source_step[i] / unit < line.length))
+            break;
+        line.joined[i] = true;
+        line.length += (region.count[i] - 1) * line.step(region, i);
+        consider(line, 1);
+    }
+    return best;
 }
 
 /// The positions of a region in pieces of lines, of which the unit multiplies two at a time. All have as many rows: the
@@ -50,47 +86,89 @@ template <class To> class Pieces {
   public:
     /// `cells` are the result's cells from one of an axis to the next.
     Pieces(const Region &region, const Bfloat *source, To *target, const Index (&cells)[4]) {
-        const auto [along, others] = along_fullest(region.count);
-        const Index length = region.count[along], count = ceil_div(length, kMatrixRows);
-        rows = ceil_div(length, count);
-        a_row = region.source_step[along];
-        c_row = region.target_step[along];
-        Index first = 0, cell_step[4];
-        for (int i = 0; i < 4; ++i) {
-            first += region.target[i] * cells[i];
-            cell_step[i] = region.cell_step[i] * cells[i];
-        }
-        cell_row = cell_step[along];
-        for (Index i = 0; i < region.count[others[0]]; ++i)
-            for (Index j = 0; j < region.count[others[1]]; ++j)
-                for (Index k = 0; k < region.count[others[2]]; ++k) {
-                    const auto offset = [&](const Index *step) {
-                        return i * step[others[0]] + j * step[others[1]] + k * step[others[2]];
-                    };
-                    const Bfloat *const from = source + offset(region.source_step);
-                    To *const to = target + offset(region.target_step);
-                    const Index cell = first + offset(cell_step);
-                    for (Index piece = 0; piece < count; ++piece) {
-                        const Index begin = std::min(piece * rows, length - rows);
-                        pieces_.push_back({from + begin * a_row, to + begin * c_row, cell + begin * cell_row});
-                    }
-                }
+        const Line line = fullest_line(region);
+        const Index count = ceil_div(line.length, kMatrixRows);
+        rows = ceil_div(line.length, count);
+        a_row = region.source_step[line.axis];
+        c_row = region.target_step[line.axis];
+        cell_row = region.cell_step[line.axis] * cells[line.axis];
+        Run start{0, region.count[line.axis], target, 0};
+        for (int i = 0; i < 4; ++i)
+            start.cell += region.target[i] * cells[i];
+        // Calls body(place) for each place along some axes.
+        const auto each = [&](auto among, auto body) {
+            Index most[4];
+            for (int i = 0; i < 4; ++i)
+                most[i] = among(i) ? region.count[i] : 1;
+            for (Index n = 0; n < most[0]; ++n)
+                for (Index d = 0; d < most[1]; ++d)
+                    for (Index h = 0; h < most[2]; ++h)
+                        for (Index w = 0; w < most[3]; ++w)
+                            body({n, d, h, w});
+        };
+        const auto moved = [&](Run run, const Index(&place)[4]) {
+            for (int i = 0; i < 4; ++i) {
+                run.to += place[i] * region.target_step[i];
+                run.cell += place[i] * region.cell_step[i] * cells[i];
+                run.row += line.joined[i] ? place[i] * line.step(region, i) : 0;
+            }
+            return run;
+        };
+        each([&](int i) { return !line.has(i); },
+             [&](const Index(&of_line)[4]) {
+                 const Run first = moved(start, of_line);
+                 const Bfloat *from = source;
+                 for (int i = 0; i < 4; ++i)
+                     from += of_line[i] * region.source_step[i];
+                 std::vector<Run> of_all; // in order
+                 each([&](int i) { return line.joined[i]; },
+                      [&](const Index(&place)[4]) { of_all.push_back(moved(first, place)); });
+                 auto run = of_all.begin();
+                 for (Index piece = 0; piece < count; ++piece) {
+                     const Index begin = std::min(piece * rows, line.length - rows);
+                     while (run->row + run->count <= begin)
+                         ++run;
+                     pieces_.push_back({from + begin * a_row, runs_.size(), 0});
+                     for (auto other = run; other != of_all.end() && other->row < begin + rows; ++other)
+                         add(*other, {begin, begin + rows});
+                     pieces_.back().last_run = runs_.size();
+                 }
+             });
     }
 
-    /// Where the first row of a piece is read and written, and which cell of the result it is.
-    struct Piece {
-        const Bfloat *from;
+    /// Rows of a piece that are cells, neighbours along the line's axis: where they are written, and which cell of the
+    /// result the first is.
+    struct Run {
+        Index row, count;
         To *to;
         Index cell;
+    };
+    /// Where the first row of a piece is read, and its runs.
+    struct Piece {
+        const Bfloat *from;
+        std::size_t first_run, last_run;
     };
     Index pairs() const { return ceil_div(static_cast<Index>(pieces_.size()), 2); }
     int lines(Index pair) const { return 2 * pair + 1 < static_cast<Index>(pieces_.size()) ? 2 : 1; }
     const Piece &at(Index pair, int line) const { return pieces_[static_cast<std::size_t>(2 * pair + line)]; }
+    std::span<const Run> runs(const Piece &piece) const {
+        return std::span(runs_).subspan(piece.first_run, piece.last_run - piece.first_run);
+    }
 
     Index rows, a_row, c_row, cell_row;
 
   private:
+    /// Notes which of a run's rows are in a piece.
+    void add(Run run, Range rows_of_piece) {
+        const Index first = std::max(run.row, rows_of_piece.first),
+                    last = std::min(run.row + run.count, rows_of_piece.last);
+        if (first < last)
+            runs_.push_back({first - rows_of_piece.first, last - first, run.to + (first - run.row) * c_row,
+                             run.cell + (first - run.row) * cell_row});
+    }
+
     std::vector<Piece> pieces_;
+    std::vector<Run> runs_;
 };
 
 /// All taps of a region, in order.
@@ -188,16 +266,17 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         pairs.rows = static_cast<int>(pieces.rows);
         pairs.halves = filter_.halves(panel);
         const auto finish = [&](Index pair) {
-            for (int line = 0; line < pieces.lines(pair); ++line) {
-                float *const c = sums.get() + pair % kept * kSums + line * kSums / 2;
-                if (!unit.finite(c, pairs.rows, pairs.halves))
-                    for (int row = 0; row < pairs.rows; ++row)
-                        if (!unit.finite(c + row * kMatrixColumns, 1, pairs.halves))
-                            suspect(pieces.at(pair, line).cell + row * pieces.cell_row);
-                epilogue_.on_columns(c, kMatrixColumns, pieces.rows, channels.count(), channels.first);
-                moves<To>(plan_.isa).store(c, kMatrixColumns, pieces.rows, channels.count(), pieces.at(pair, line).to,
-                                           pieces.c_row, streaming_);
-            }
+            for (int line = 0; line < pieces.lines(pair); ++line)
+                for (const auto &run : pieces.runs(pieces.at(pair, line))) {
+                    float *const c = sums.get() + pair % kept * kSums + line * kSums / 2 + run.row * kMatrixColumns;
+                    if (!unit.finite(c, static_cast<int>(run.count), pairs.halves))
+                        for (Index row = 0; row < run.count; ++row)
+                            if (!unit.finite(c + row * kMatrixColumns, 1, pairs.halves))
+                                suspect(run.cell + row * pieces.cell_row);
+                    epilogue_.on_columns(c, kMatrixColumns, run.count, channels.count(), channels.first);
+                    moves<To>(plan_.isa).store(c, kMatrixColumns, run.count, channels.count(), run.to, pieces.c_row,
+                                               streaming_);
+                }
         };
         Index done = 0;
         bool stopped = false;
