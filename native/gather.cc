@@ -27,8 +27,24 @@ template <class T> class Gather : public Regions<Gather<T>, ByKernel<T>> {
                plan.channelwise ? target.shape[4] : source.shape[4] / products(plan), in_place<T>(source, plan.element),
                in_parts, poll) {}
 
-    /// One panel of columns for all positions of a region; false if the work was stopped. Tiles run along the
-    /// region's longest axis: along rows of large images, along the batch of small ones, down a narrow edge.
+    /// Panels of columns for all positions of a region; false if the work was stopped.
+    bool multiply(const Region &region, const Window<const T> &source, const Window<T> &target, Index group,
+                  Range panels, const T *weights) const {
+        for (Index panel = panels.first; panel < panels.last; ++panel)
+            if (!multiply(region, source, target, group, panel,
+                          weights ? weights : filter_.panel(group, panel, nullptr)))
+                return false;
+        return true;
+    }
+
+    void load_part(const Box &box, const Window<T> &to) const { load(plan_.element, plan_.isa, source_, box, to); }
+    void store_part(const Window<T> &from, const Box &box, const std::array<Index, 3> &step) const {
+        store(from, box, step, plan_.element, plan_.isa, target_);
+    }
+
+  private:
+    /// One panel. Tiles run along the region's longest axis: along rows of large images, along the batch of small ones,
+    /// down a narrow edge.
     bool multiply(const Region &region, const Window<const T> &source, const Window<T> &target, Index group,
                   Index panel, const T *weights) const {
         const auto [along, others] = along_longest(region.count);
@@ -91,12 +107,6 @@ template <class T> class Gather : public Regions<Gather<T>, ByKernel<T>> {
         return true;
     }
 
-    void load_part(const Box &box, const Window<T> &to) const { load(plan_.element, plan_.isa, source_, box, to); }
-    void store_part(const Window<T> &from, const Box &box, const std::array<Index, 3> &step) const {
-        store(from, box, step, plan_.element, plan_.isa, target_);
-    }
-
-  private:
     Index taps() const {
         const auto &axes = plan_.geometry.axes;
         return axes[0].kernel * axes[1].kernel * axes[2].kernel;

@@ -238,43 +238,45 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         }
     }
 
-    /// One panel of columns for all positions of a region; false if the work was stopped. If the weights do not stay in
-    /// a second-level cache, all positions meet some taps, then the next ones.
+    /// Panels of columns for all positions of a region; false if the work was stopped. If a panel's weights do not stay
+    /// in a second-level cache, all positions meet some taps of all panels, then the next ones.
     template <class To>
     bool multiply(const Region &region, const Window<const Bfloat> &source, const Window<To> &target, Index group,
-                  Index panel, const Bfloat *weights) const {
-        const Range channels = columns_of(group, panel);
-        const Pieces<To> pieces(
-            region, source.at(region.source),
-            target.at({region.target[0], region.target[1], region.target[2], region.target[3], channels.first}),
-            cells_);
+                  Range panels, const Bfloat *weights) const {
+        const Pieces<To> pieces(region, source.at(region.source),
+                                target.at({region.target[0], region.target[1], region.target[2], region.target[3],
+                                           columns_of(group, panels.first).first}),
+                                cells_);
         const std::vector<Segment> taps = taps_of(region);
-        const Index count = static_cast<Index>(taps.size()), bytes = filter_.tap_size(panel) * Index{sizeof(Bfloat)};
+        const Index count = static_cast<Index>(taps.size()),
+                    bytes = filter_.tap_size(panels.first) * Index{sizeof(Bfloat)};
         const Index most = count * bytes <= kFilterBytes ? count : std::max<Index>(1, kFilterBytes / 2 / bytes);
         // Sums that wait for the next taps, or to be stored while the unit makes the next: it takes some time for the
         // last of them to arrive.
-        const Index kept = most < count ? pieces.pairs() : 2;
+        const Index steps = pieces.pairs() * panels.count(), kept = most < count ? steps : 2;
         const Buffer<float> sums(kept * kSums);
         const MatrixFunctions &unit = *matrix_functions(plan_.isa);
         Pairs pairs{};
         pairs.a_row = pieces.a_row;
-        pairs.b = weights;
-        pairs.b_segment = filter_.tap_size(panel);
         pairs.chunks = filter_.chunks();
         pairs.chunk = filter_.chunk();
         pairs.planes = filter_.planes();
         pairs.rows = static_cast<int>(pieces.rows);
-        pairs.halves = filter_.halves(panel);
-        const auto finish = [&](Index pair) {
+        const auto panel_of = [&](Index step) { return panels.first + step % panels.count(); };
+        const auto finish = [&](Index step) {
+            const Index pair = step / panels.count(), panel = panel_of(step);
+            const Range channels = columns_of(group, panel);
+            const int halves = filter_.halves(panel);
             for (int line = 0; line < pieces.lines(pair); ++line)
                 for (const auto &run : pieces.runs(pieces.at(pair, line))) {
-                    float *const c = sums.get() + pair % kept * kSums + line * kSums / 2 + run.row * kMatrixColumns;
-                    if (!unit.finite(c, static_cast<int>(run.count), pairs.halves))
+                    float *const c = sums.get() + step % kept * kSums + line * kSums / 2 + run.row * kMatrixColumns;
+                    if (!unit.finite(c, static_cast<int>(run.count), halves))
                         for (Index row = 0; row < run.count; ++row)
-                            if (!unit.finite(c + row * kMatrixColumns, 1, pairs.halves))
+                            if (!unit.finite(c + row * kMatrixColumns, 1, halves))
                                 suspect(run.cell + row * pieces.cell_row);
                     epilogue_.on_columns(c, kMatrixColumns, run.count, channels.count(), channels.first);
-                    moves<To>(plan_.isa).store(c, kMatrixColumns, run.count, channels.count(), run.to, pieces.c_row,
+                    moves<To>(plan_.isa).store(c, kMatrixColumns, run.count, channels.count(),
+                                               run.to + (panel - panels.first) * kMatrixColumns, pieces.c_row,
                                                streaming_);
                 }
         };
@@ -285,15 +287,20 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
             pairs.segments = taps.data() + first;
             pairs.count = std::min(most, count - first);
             pairs.continued = first > 0;
-            for (Index pair = 0; pair < pieces.pairs() && !stopped; ++pair) {
+            for (Index step = 0; step < steps && !stopped; ++step) {
+                const Index pair = step / panels.count(), panel = panel_of(step);
+                pairs.b = weights ? weights : filter_.panel(group, panel, nullptr);
+                pairs.b_segment = filter_.tap_size(panel);
+                pairs.halves = filter_.halves(panel);
                 pairs.lines = pieces.lines(pair);
                 for (int line = 0; line < pairs.lines; ++line)
                     pairs.a[line] = pieces.at(pair, line).from;
-                pairs.c = sums.get() + pair % kept * kSums;
+                pairs.c = sums.get() + step % kept * kSums;
                 unit.multiply(pairs);
-                if (first + most >= count && pair > 0)
-                    finish(pair - 1);
-                done += pieces.rows * pairs.lines * pairs.count * filter_.pixel_size() * channels.count();
+                if (first + most >= count && step > 0)
+                    finish(step - 1);
+                done +=
+                    pieces.rows * pairs.lines * pairs.count * filter_.pixel_size() * pairs.halves * kMatrixColumns / 2;
                 if (done > kInterruptEvery) {
                     done = 0;
                     unit.end(); // what handles a signal may use it
@@ -303,7 +310,7 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
             }
         }
         if (!stopped)
-            finish(pieces.pairs() - 1);
+            finish(steps - 1);
         unit.end();
         return !stopped;
     }

@@ -71,6 +71,7 @@ template <class T> class PackedFilter {
     /// One tap's matrix of a panel. One that is not packed is packed into `room` for depth * width elements.
     const T *tap(Index group, Index index, Index tap, T *room) const;
     Index panel_size() const { return width_ * taps_ * depth_; }
+    Index panels_together() const { return 1; }
     Index bytes() const { return data_ ? groups_ * taps_ * depth_ * columns_ * Index{sizeof(T)} : 0; }
 
   private:
@@ -96,6 +97,8 @@ class PackedPairs {
     bool packed() const { return data_.has_value(); }
     const Bfloat *panel(Index group, Index index, Bfloat *room) const;
     Index panel_size() const { return taps_ * most_halves() * half(); }
+    /// So many that a tap of all of them stays in a second-level cache, if one does not with all its taps.
+    Index panels_together() const;
     Index bytes() const { return data_ ? groups_ * group_size() * Index{sizeof(Bfloat)} : 0; }
 
     /// Of a tap: chunks, and how deep each is; and how many elements of all of them a panel has.

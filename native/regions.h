@@ -53,8 +53,9 @@ struct Region {
     Index taps, source_tap, filter_tap; // along width: how many, and how far apart in the source and the filter
 };
 
-/// All of that for one call. `Self` has multiply(region, source, target, group, panel, weights), which computes a panel
-/// of a region and returns false if the work was stopped; weights are those of the panel. And it has load_part(box,
+/// All of that for one call. `Self` has multiply(region, source, target, group, panels, weights), which computes panels
+/// of a region and returns false if the work was stopped; weights are those of the only panel, or null where the filter
+/// is packed. And it has load_part(box,
 /// window) and store_part(window, box, step), which copy cells of the source and the result. `By` says what it
 /// multiplies: Sum, Factor and Result are types, the last as it writes results in place, Filter is the packed filter,
 /// and kMatrix whether factors are made for a matrix unit.
@@ -73,7 +74,8 @@ template <class Self, class By> class Regions {
           depth_(plan.channelwise ? 1 : source.shape[4] / groups_), columns_(target.shape[4] / groups_), width_(width),
           panels_(ceil_div(columns_, width)), channels_read_(channels_read), readable_(readable), in_parts_(in_parts),
           direct_(in_place<Result>(target, plan.element)),
-          streaming_(direct_ && streamed<Result>(target, plan.element, std::gcd(columns_, width))) {
+          streaming_(direct_ && streamed<Result>(target, plan.element, std::gcd(columns_, width))),
+          together_(direct_ ? filter.panels_together() : 1) {
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
             each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
@@ -139,6 +141,7 @@ template <class Self, class By> class Regions {
     const Index channels_read_;
     const bool readable_, in_parts_, direct_, streaming_; // whether the source is read and the result written where
                                                           // they are, and this one around the caches
+    const Index together_;                                // panels that are used at a time
 
   private:
     const Self &self() const { return static_cast<const Self &>(*this); }
@@ -289,8 +292,9 @@ template <class Self, class By> class Regions {
             if (!By::kMatrix)
                 return tiles;
             // Sums that wait for more taps, and a copy of some cells; allocators waste up to 40 % on so many sizes.
-            return (tiles + bytes(sums, sizeof(T)) + bytes(static_cast<double>(kPairCells * depth_), sizeof(T))) * 7 /
-                   5;
+            return (tiles + bytes(sums * static_cast<double>(together_), sizeof(T)) +
+                    bytes(static_cast<double>(kPairCells * depth_), sizeof(T))) *
+                   7 / 5;
         };
         while (copied + taken() > plan_.workspace.bytes && positions_ > 1)
             cut(positions_ /= 2);
@@ -351,20 +355,22 @@ template <class Self, class By> class Regions {
             box[4] = {columns_of(group, panels.first).first, columns_of(group, panels.last - 1).last};
             return compute(box, step, runs, source.window, window<Result>(target_), group, panels, nullptr);
         }
-        // One panel at a time, which serves all regions while it is in the cache, or whose sums are kept there.
+        // A panel or a few at a time, which serve all regions while they are in the cache, or whose sums are kept
+        // there.
         const Buffer<S> weights(filter_.packed() ? 1 : filter_.panel_size());
         std::optional<Buffer<T>> sums;
-        for (Index panel = panels.first; panel < panels.last; ++panel) {
-            box[4] = columns_of(group, panel);
-            const S *const own = filter_.panel(group, panel, weights.get());
+        for (Index panel = panels.first, last; panel < panels.last; panel = last) {
+            last = std::min(panel + (filter_.packed() ? together_ : 1), panels.last);
+            box[4] = {columns_of(group, panel).first, columns_of(group, last - 1).last};
+            const S *const own = filter_.packed() ? nullptr : filter_.panel(group, panel, weights.get());
             if (direct_) {
-                compute(box, step, runs, source.window, window<Result>(target_), group, {panel, panel + 1}, own);
+                compute(box, step, runs, source.window, window<Result>(target_), group, {panel, last}, own);
                 continue;
             }
             if (!sums)
                 sums.emplace(cells_of(box)); // the first panel is the widest
             const Window<T> target = window(sums->get(), box);
-            compute(box, step, runs, source.window, target, group, {panel, panel + 1}, own);
+            compute(box, step, runs, source.window, target, group, {panel, last}, own);
             self().store_part(target, box, step);
         }
     }
@@ -382,10 +388,8 @@ template <class Self, class By> class Regions {
             for (const Run &h : runs[1])
                 for (const Run &w : runs[2]) {
                     fill(region, source, target, box[0], {d, h, w}, group);
-                    for (Index panel = panels.first; panel < panels.last; ++panel)
-                        if (!self().multiply(region, source, target, group, panel,
-                                             weights ? weights : filter_.panel(group, panel, nullptr)))
-                            return;
+                    if (!self().multiply(region, source, target, group, panels, weights))
+                        return;
                 }
     }
 

@@ -39,6 +39,7 @@ LARGE = [
     case("k16-s8", same(300, 16, 8, 2400), channels=(128, 48), batch=1),
     case("3-d", same(4, 3, 2, 8), same(5, 3, 2, 10), same(18, 3, 2, 36), channels=(33, 5), batch=1),
     case("groups", same(20, 4, 2, 40), channels=(64, 96), batch=2, groups=4),
+    case("filter-beyond-caches", same(6, 5, 2, 12), same(5, 5, 2, 10), channels=(512, 104), batch=2),
 ]
 # Few channels, whose cells are columns together; the edges cut through these.
 FEW = [
