@@ -174,7 +174,11 @@ template <class Self, class By> class Regions {
         while (filter_.packed() && positions_ > kFewestPositions &&
                blocks() * groups_ * (cached ? 1 : panels_) < kEnoughTasks)
             cut(positions_ /= 2);
-        panel_shares_ = std::min(panels_, filter_.packed() ? ceil_div(kEnoughTasks, blocks() * groups_) : panels_);
+        // Of a filter that is packed as it is used every panel, unless each share makes the same planes.
+        const Index shares = filter_.packed()            ? ceil_div(kEnoughTasks, blocks() * groups_)
+                             : By::kMatrix && !readable_ ? 2 * threads()
+                                                         : panels_;
+        panel_shares_ = std::min(panels_, shares);
     }
 
     /// The same where planes of the source are made for each share: makes blocks as small as pays.
