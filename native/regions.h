@@ -251,9 +251,12 @@ template <class Self, class By> class Regions {
         double part = static_cast<double>(block_[0]);
         for (int i : {1, 2, 3}) {
             const Axis &axis = plan_.geometry.axes[i - 1];
-            const Index extent = (axis.kernel - 1) * axis.dilation;
-            const Index read = plan_.wrt == Operand::output ? (block_[i] - 1 + extent) / axis.stride + 2
-                                                            : (block_[i] - 1) * axis.stride + extent + 1;
+            const Index extent = (axis.kernel - 1) * axis.dilation, last = block_[i] - 1;
+            Index read = last * axis.stride + extent + 1;
+            if (plan_.wrt == Operand::output)
+                read = block_[i] % axis.stride // at most, or else the same for all blocks
+                           ? (last + extent) / axis.stride + 1
+                           : floor_div(axis.pad + last, axis.stride) - ceil_div(axis.pad - extent, axis.stride) + 1;
             part *= static_cast<double>(std::min(read, source_.shape[i]));
         }
         return part * static_cast<double>(plan_.channelwise ? ceil_div(columns_, panel_shares_) : channels_read_);
@@ -277,8 +280,7 @@ template <class Self, class By> class Regions {
         const double part = part_size(), copied = part * static_cast<double>(blocks() * groups_ * panel_shares_);
         const bool in_parts = part * sizeof(S) <= kMostPartBytes &&
                               (copied <= kMostCopied * source || copied * kFewestProducts <= products);
-        const bool too_large =
-            plan_.workspace.binding && source * sizeof(T) > static_cast<double>(plan_.workspace.bytes) / 2;
+        const bool too_large = source * sizeof(T) > static_cast<double>(plan_.workspace.bytes) / 2;
         return in_parts || too_large ? -1 : static_cast<Index>(source) * Index{sizeof(T)};
     }
 
