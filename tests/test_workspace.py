@@ -24,6 +24,7 @@ LAYERS: dict[str, tuple[Any, ...]] = {
     "tiles, channels first": ((1, 128, 128, 128), (2, 2, 64, 128), 2, "NCHW", "f4"),
     "tiles, 16 bits": ((1, 128, 128, 128), (2, 2, 64, 128), 2, "NHWC", "f2"),
     "tiles": ((1, 32, 32, 32, 32), (2, 2, 2, 32, 32), 2, "NDHWC", "f4"),
+    "tiles of a source larger than the bound": ((1, 36, 64, 64, 64), (2, 2, 2, 4, 36), 2, "NCDHW", "f8"),
     "lanes": ((1, 256, 256, 64), (5, 5, 3, 64), 2, "NHWC", "f4"),
     "lanes, channels first": ((1, 64, 256, 256), (5, 5, 3, 64), 2, "NCHW", "f4"),
     "scatter": ((1, 8, 8, 512), (4, 4, 512, 512), 2, "NHWC", "f4"),
