@@ -12,7 +12,7 @@ namespace {
 // cache once more.
 constexpr double kWorth = 0.8;
 // The most columns that there may be, and the most positions along an axis that are taken together.
-constexpr Index kMostColumns = 1 << 16, kMostPositions = 16;
+constexpr Index kMostColumns = 1 << 16, kMostSteps = 16;
 
 /// Periods begin at cells x with (x + pad - shift) divisible by the stride.
 Fold::Along along(const Axis &axis, Index positions, Index shift) {
@@ -59,7 +59,7 @@ std::optional<Fold> fold_of(const Plan &plan) {
     if (phases * static_cast<double>(geometry.out_channels) > kMostColumns)
         return {};
     std::optional<Fold> best;
-    const auto most = [](const Axis &axis) { return axis.kernel > 1 || axis.stride > 1 ? kMostPositions : 1; };
+    const auto most = [](const Axis &axis) { return axis.kernel > 1 || axis.stride > 1 ? kMostSteps : 1; };
     for (Index d = 1; d <= most(axes[0]); d *= 2)
         for (Index h = 1; h <= most(axes[1]); h *= 2)
             for (Index w = 1; w <= most(axes[2]); w *= 2) {

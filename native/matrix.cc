@@ -15,7 +15,8 @@ namespace {
 constexpr Index kFilterBytes = 512 << 10;
 // Products of an element of the source with which a copy of it pays that is made to begin with a cache line.
 constexpr Index kEnoughProducts = 128;
-// Cells that are listed at a time to be computed anew, and how many in one go; these read little of the source.
+// Cells that are listed at a time to be computed anew, and how many of the layer in one go; these read little of the
+// source.
 constexpr std::size_t kMostListed = 512;
 constexpr Index kMostTogether = 64;
 // With fewer channels of a tap, six additions for all of them would be more than plain sums have.
@@ -218,6 +219,7 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
     void compute(const std::function<void(const std::vector<Cells> &)> &again, Poll poll) const {
         Base::run(poll);
         std::vector<Cells> cells;
+        const Index together = std::max<Index>(1, folded_ ? kMostTogether / folded_->fold.cells() : kMostTogether);
         for (Index cell = 0; !suspect_.empty() && cell < count_;) {
             const Index row_end = (cell / target_.shape[3] + 1) * target_.shape[3];
             if (!suspect_[static_cast<std::size_t>(cell / 64)])
@@ -226,7 +228,7 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
                 ++cell;
             else {
                 Index end = cell + 1;
-                while (end < std::min(row_end, cell + kMostTogether) && suspected(end))
+                while (end < std::min(row_end, cell + together) && suspected(end))
                     ++end;
                 cells.push_back(stretch(cell, end - cell));
                 cell = end;

@@ -234,7 +234,7 @@ void load_pairs(Element element, Isa isa, const View &view, const Box &box, Inde
         }
         if (!whole)
             return matrix_functions(isa)->split(static_cast<const float *>(from), step, cells, channels, chunk, place,
-                                                to.stride[3], static_cast<const float *>(from) + (ready ? next : 0));
+                                                to.stride[3], ready ? next : 0);
         if (!ready)
             moves<Bfloat>(isa).store(room.get(), channels, cells, channels, place, to.stride[3], false);
         for (Index w = 0; w < cells; ++w, place += to.stride[3]) {

@@ -64,13 +64,13 @@ Plan by_tiles(Operand wrt, Element element, const Geometry &geometry, const Choi
 
 /// The same layer at large sizes, by which what serves all sizes is chosen.
 Plan large(const Plan &plan) {
-    constexpr Index kBatch = 16, kLength = 96;
+    constexpr Index kBatch = 16, kLength = 96, kLongest = Index{1} << 40;
     Plan large = plan;
     large.geometry.batch = kBatch;
     for (Axis &axis : large.geometry.axes)
         if (axis.kernel > 1 || axis.stride > 1) {
             axis.input = kLength;
-            axis.output = kLength * axis.stride;
+            axis.output = kLength * std::min(axis.stride, kLongest);
         }
     return large;
 }

@@ -213,7 +213,7 @@ template <class Self, class By> class Regions {
         const auto made = [&] { return part_size() * static_cast<double>(blocks()); };
         Index widest = target_.shape[3];
         double least = made();
-        for (Index width = widest / 2; width >= kNarrowest * stride(3); width /= 2) {
+        for (Index width = widest / 2; width / kNarrowest >= stride(3); width /= 2) {
             cut(positions, width);
             if (const double now = made(); now < least) {
                 least = now;

@@ -158,17 +158,20 @@ class Helper {
         const int processor = sched_getcpu();
         if (processor < 0 || sched_getaffinity(thread_, sizeof allowed_, &allowed_) != 0)
             return;
-        cpu_set_t others = allowed_;
-        CPU_CLR(processor, &others);
-        kept_away_ = CPU_COUNT(&others) > 0 && sched_setaffinity(thread_, sizeof others, &others) == 0;
+        others_ = allowed_;
+        CPU_CLR(processor, &others_);
+        kept_away_ = CPU_COUNT(&others_) > 0 && sched_setaffinity(thread_, sizeof others_, &others_) == 0;
     }
+    /// Unless somebody else has said meanwhile where it may run.
     void allow() {
-        if (std::exchange(kept_away_, false))
+        cpu_set_t now;
+        if (std::exchange(kept_away_, false) && sched_getaffinity(thread_, sizeof now, &now) == 0 &&
+            CPU_EQUAL(&now, &others_))
             sched_setaffinity(thread_, sizeof allowed_, &allowed_);
     }
     const pid_t thread_ = static_cast<pid_t>(syscall(SYS_gettid));
     bool kept_away_ = false;
-    cpu_set_t allowed_;
+    cpu_set_t allowed_, others_;
 #else
     void keep_away() {}
     void allow() {}

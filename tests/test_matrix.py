@@ -273,6 +273,14 @@ def test_everything_may_be_not_finite(kernel: str) -> None:
         assert_array_equal(found, want)
 
 
+def test_huge_strides_end(kernel: str) -> None:
+    for stride in (1 << 40, 1 << 60):
+        geometry = Geometry((Axis(1, 3, 5, stride, 1, 0),), 2, 64, 40)
+        operands = reals(geometry, kernel)
+        found, want = derivative("output", geometry, operands, kernel), without_unit("output", geometry, operands)
+        assert (abs(found - want).astype(np.float32) <= 0.1).all()
+
+
 SIGNALS = """
 import signal, numpy as np, backstride
 big = backstride.plan(np.ones((4, 4, 256, 256), {dtype}), 2, algorithm="matrix")

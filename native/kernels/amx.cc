@@ -156,13 +156,15 @@ inline __mmask16 first(Index lanes) {
 constexpr Index kAhead = 2048;
 
 void split(const float *from, Index from_row, Index rows, Index channels, Index chunk, Bfloat *to, Index to_row,
-           const float *next) {
+           Index next) {
     const Index rows_ahead = kAhead / Index{sizeof(float)} / channels + 1;
     for (Index row = 0; row < rows; ++row, from += from_row, to += to_row) {
-        const Index later = row + rows_ahead;
-        const float *ahead = later < rows ? from + rows_ahead * from_row : next + (later - rows) * from_row;
-        for (Index line = 0; line < channels; line += 64 / Index{sizeof(float)})
-            __builtin_prefetch(ahead + line);
+        // From this row; by numbers, since there may be no such element.
+        const Index ahead = row + rows_ahead < rows ? rows_ahead * from_row : next + (rows_ahead - rows) * from_row;
+        const auto address =
+            reinterpret_cast<std::uintptr_t>(from) + static_cast<std::uintptr_t>(ahead * Index{sizeof(float)});
+        for (Index bytes = 0; bytes < channels * Index{sizeof(float)}; bytes += 64)
+            __builtin_prefetch(reinterpret_cast<const void *>(address + static_cast<std::uintptr_t>(bytes)));
         Bfloat *place = to;
         for (Index begin = 0; begin < channels; begin += chunk, place += kPlanes * chunk) {
             const Index count = channels - begin < chunk ? channels - begin : chunk;

@@ -186,10 +186,10 @@ struct MatrixFunctions {
     void (*multiply)(const Pairs &);
     /// Whether so many rows of one line of C are finite.
     bool (*finite)(const float *c, int rows, int halves);
-    /// Makes rows of A, which begin `to_row` elements after each other: three planes of so many channels each. `next`
-    /// are the rows that will be made after these.
+    /// Makes rows of A, which begin `to_row` elements after each other: three planes of so many channels each. The rows
+    /// that are made after these begin about `next` elements after them; they may not exist.
     void (*split)(const float *from, Index from_row, Index rows, Index channels, Index chunk, Bfloat *to, Index to_row,
-                  const float *next);
+                  Index next);
     /// Makes two neighbours k of 16 columns of B, of which `count` are not zeros, of so many planes.
     void (*pair)(const float *even, const float *odd, int count, int planes, Bfloat *to, Index to_plane);
 };
