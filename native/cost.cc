@@ -88,19 +88,6 @@ double elements(const Geometry &geometry, Index channels, Index Axis::*length) {
     return result;
 }
 
-/// Pairs of an input cell and a tap that meet an output cell that exists. Cells and taps are alike in that, so it
-/// counts along whichever are fewer.
-double pairs(Axis axis) {
-    if (axis.kernel > axis.input) {
-        std::swap(axis.kernel, axis.input);
-        std::swap(axis.dilation, axis.stride);
-    }
-    double result = 0;
-    for (Index k = 0; k < axis.kernel; ++k)
-        result += real(reach(axis, k).count);
-    return result;
-}
-
 /// The share of the taps from the first to the last that meet an output cell.
 double reached(const Geometry &geometry) {
     double result = 1;
@@ -117,7 +104,7 @@ double reached(const Geometry &geometry) {
 double products(const Geometry &geometry) {
     double result = real(geometry.batch) * real(geometry.in_channels) * real(geometry.out_channels / geometry.groups);
     for (const Axis &axis : geometry.axes)
-        result *= pairs(axis);
+        result *= meetings(axis);
     return result;
 }
 
@@ -290,9 +277,9 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
             break;
         const auto fold = fold_of(plan);
         const bool wide = plan.element != Element::bfloat16;
+        const double read = extends(plan) ? 1 : reached(geometry) * (regions(plan) + 2) / 3;
         return matrix_products(fold ? folded_layer(plan, *fold) : plan) / (wide ? kWideMatrixRate : kMatrixRate) +
-               far(machine, filter * reached(geometry) * (regions(plan) + 2) / 3 * (wide ? 1.5 : 0.5)) + pack + moved +
-               kUnit;
+               far(machine, filter * read * (wide ? 1.5 : 0.5)) + pack + moved + kUnit;
     }
     case Algorithm::taps: break;
     case Algorithm::winograd: {

@@ -145,36 +145,6 @@ View folded_filter(const Plan &plan, const Fold &fold, const View &filter, void 
     return folded;
 }
 
-void load_folded(const Plan &plan, const Fold &fold, const View &source, const Box &box, Index chunk,
-                 const Window<Bfloat> &to) {
-    Box inside = box;
-    Window<Bfloat> shifted = to;
-    for (std::size_t i : {1, 2, 3}) {
-        const Index first = fold.axes[i - 1].source;
-        shifted.first[i] += first;
-        inside[i] = {std::clamp<Index>(box[i].first + first, 0, source.shape[i]),
-                     std::clamp<Index>(box[i].last + first, 0, source.shape[i])};
-    }
-    // A row of the copy in cells of the source.
-    const Range row = {box[3].first + fold.axes[2].source, box[3].last + fold.axes[2].source};
-    for (Index n = box[0].first; n < box[0].last; ++n)
-        for (Index d = box[1].first + fold.axes[0].source; d < box[1].last + fold.axes[0].source; ++d)
-            for (Index h = box[2].first + fold.axes[1].source; h < box[2].last + fold.axes[1].source; ++h) {
-                const auto clear = [&](Range cells) {
-                    if (cells.count() > 0)
-                        std::fill_n(shifted.at({n, d, h, cells.first, box[4].first}), cells.count() * to.stride[3],
-                                    Bfloat{});
-                };
-                const bool exists = d >= inside[1].first && d < inside[1].last && h >= inside[2].first &&
-                                    h < inside[2].last && inside[3].count() > 0;
-                clear({row.first, exists ? inside[3].first : row.last});
-                if (exists)
-                    clear({inside[3].last, row.last});
-            }
-    if (inside[1].count() > 0 && inside[2].count() > 0 && inside[3].count() > 0)
-        load_pairs(plan.element, plan.isa, source, inside, chunk, shifted);
-}
-
 void store_folded(const Plan &plan, const Fold &fold, const Window<float> &from, const Box &box, const View &target) {
     const Index channels = target.shape[4];
     const auto &[d, h, w] = fold.axes;

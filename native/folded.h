@@ -43,9 +43,7 @@ Index folded_filter_size(const Plan &plan, const Fold &fold);
 View folded_source(const Fold &fold, const View &source);
 View folded_target(const Fold &fold, const View &target);
 
-/// As `load_pairs`, and as `store`, of cells of the folded source and result.
-void load_folded(const Plan &plan, const Fold &fold, const View &source, const Box &box, Index chunk,
-                 const Window<Bfloat> &to);
+/// As `store`, of cells of the folded result.
 void store_folded(const Plan &plan, const Fold &fold, const Window<float> &from, const Box &box, const View &target);
 
 /// The cells of the result that are those of the folded one.

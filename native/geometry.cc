@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <limits>
 #include <numeric>
+#include <utility>
 
 namespace backstride {
 namespace {
@@ -81,6 +82,18 @@ Reach reach(const Axis &axis, Index k) {
     const Index first = std::max<Index>(0, ceil_div(-base, axis.stride));
     const Index last = std::min(axis.input - 1, floor_div(axis.output - 1 - base, axis.stride));
     return {first, std::max<Index>(0, last - first + 1)};
+}
+
+double meetings(Axis axis) {
+    // Cells and taps are alike in that, so it counts along whichever are fewer.
+    if (axis.kernel > axis.input) {
+        std::swap(axis.kernel, axis.input);
+        std::swap(axis.dilation, axis.stride);
+    }
+    double result = 0;
+    for (Index k = 0; k < axis.kernel; ++k)
+        result += static_cast<double>(reach(axis, k).count);
+    return result;
 }
 
 Along running_along(int axis) {

@@ -50,6 +50,9 @@ struct Reach {
 };
 Reach reach(const Axis &axis, Index k);
 
+/// Pairs of an input cell and a tap that meet an output cell that exists.
+double meetings(Axis axis);
+
 /// The axis that tiles run along, and the others in order.
 struct Along {
     int axis, others[3];

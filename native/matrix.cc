@@ -21,6 +21,8 @@ constexpr std::size_t kMostListed = 512;
 constexpr Index kMostTogether = 64;
 // With fewer channels of a tap, six additions for all of them would be more than plain sums have.
 constexpr Index kFewestChannels = 4;
+// So many times the products are made at most for a filter that is read once.
+constexpr double kMostBeyond = 1.35;
 // Sums of two pieces.
 constexpr Index kSums = 2 * kMatrixRows * kMatrixColumns;
 
@@ -190,11 +192,12 @@ template <class Element> struct ByMatrix {
     static constexpr bool kMatrix = true;
 };
 
-/// What a folded layer is made of.
-struct Folded {
+/// What a layer is made of whose source goes on beyond its edges, where there are zeros.
+struct Extended {
     const Plan &plan;
-    const Fold &fold;
     const View &source, &target;
+    Index first[3];   // of its cells, in those of the source
+    const Fold *fold; // or null
 };
 
 template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix<Element>> {
@@ -203,10 +206,10 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
 
   public:
     Matrix(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,
-           const View &target, const Folded *folded, Poll poll)
+           const View &target, const Extended *extended, Poll poll)
         : Base(plan, source, filter, epilogue, target, kMatrixColumns, filter.pixel_size(),
-               !folded && readable(plan, source, filter), true, poll),
-          folded_(folded) {
+               !extended && readable(plan, source, filter), true, poll),
+          extended_(extended) {
         Index step = 1;
         for (int i = 3; i >= 0; --i) {
             cells_[i] = step;
@@ -219,7 +222,7 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
     void compute(const std::function<void(const std::vector<Cells> &)> &again, Poll poll) const {
         Base::run(poll);
         std::vector<Cells> cells;
-        const Index together = std::max<Index>(1, folded_ ? kMostTogether / folded_->fold.cells() : kMostTogether);
+        const Index together = std::max<Index>(1, folded() ? kMostTogether / folded()->cells() : kMostTogether);
         for (Index cell = 0; !suspect_.empty() && cell < count_;) {
             const Index row_end = (cell / target_.shape[3] + 1) * target_.shape[3];
             if (!suspect_[static_cast<std::size_t>(cell / 64)])
@@ -317,20 +320,24 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         return !stopped;
     }
 
-    void load_part(const Box &box, const Window<Bfloat> &to) const {
-        if (folded_)
-            load_folded(folded_->plan, folded_->fold, folded_->source, box, filter_.chunk(), to);
-        else
-            load_pairs(plan_.element, plan_.isa, source_, box, filter_.chunk(), to);
+    void load_part(Box box, Window<Bfloat> to) const {
+        for (std::size_t i : {1, 2, 3}) {
+            const Index first = extended_ ? extended_->first[i - 1] : 0;
+            box[i] = {box[i].first + first, box[i].last + first};
+            to.first[i] += first;
+        }
+        load_pairs(plan_.element, plan_.isa, extended_ ? extended_->source : source_, box, filter_.chunk(), to);
     }
     void store_part(const Window<float> &from, const Box &box, const std::array<Index, 3> &step) const {
-        if (folded_)
-            store_folded(folded_->plan, folded_->fold, from, box, folded_->target);
+        if (folded())
+            store_folded(extended_->plan, *folded(), from, box, extended_->target);
         else
             store(from, box, step, plan_.element, plan_.isa, target_);
     }
 
   private:
+    const Fold *folded() const { return extended_ ? extended_->fold : nullptr; }
+
     /// Whether the unit reads the source where it is.
     static bool readable(const Plan &plan, const View &source, const PackedPairs &filter) {
         const Index depth = source.shape[4] / plan.geometry.groups;
@@ -360,8 +367,8 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         return cells;
     }
 
-    const Folded *folded_;   // or null
-    Index cells_[4], count_; // of the result: from one of an axis to the next, and all
+    const Extended *extended_; // or null
+    Index cells_[4], count_;   // of the result: from one of an axis to the next, and all
     mutable std::once_flag any_;
     mutable std::vector<std::atomic<std::uint64_t>> suspect_; // a bit for each cell, if there is any
 };
@@ -374,6 +381,22 @@ bool matrix_fits(const Plan &plan) {
            plan.precision != Precision::strict && plan.wrt != Operand::filter && !plan.channelwise &&
            Channels(plan).depth >= kFewestChannels &&
            std::all_of(axes, axes + 3, [](const Axis &axis) { return axis.dilation == 1; }) && matrix_unit_granted();
+}
+
+bool extends(const Plan &plan) {
+    if (plan.wrt != Operand::output)
+        return false;
+    const Channels channels(plan);
+    double made = 1, needed = 1; // products
+    double panel = static_cast<double>(channels.depth) *
+                   static_cast<double>(std::min<Index>(channels.columns, kMatrixColumns)) * sizeof(Bfloat) *
+                   (plan.element == Element::bfloat16 ? 1 : kPlanes);
+    for (const Axis &axis : plan.geometry.axes) {
+        panel *= static_cast<double>(axis.kernel);
+        made *= static_cast<double>(ceil_div(axis.output, axis.stride)) * static_cast<double>(axis.kernel);
+        needed *= meetings(axis);
+    }
+    return panel > kFilterBytes && made <= kMostBeyond * needed && made > needed;
 }
 
 PackedPairs pairs(const Plan &plan, const View &filter, Poll poll) {
@@ -393,17 +416,31 @@ void matrix(const Plan &plan, const View &source, const PackedPairs &filter, con
         using S = decltype(value);
         if constexpr (std::is_same_v<typename Sum<S>::type, float>) {
             const auto fold = fold_of(plan);
-            if (!fold)
-                return Matrix<S>(plan, source, filter, epilogue, target, nullptr, poll).compute(again, poll);
-            const Folded folded = {plan, *fold, source, target};
-            const auto again_unfolded = [&](std::vector<Cells> cells) {
-                for (Cells &each : cells)
-                    each = unfolded(*fold, each, target);
-                again(cells);
-            };
-            Matrix<S>(folded_layer(plan, *fold), folded_source(*fold, source), filter, epilogue.repeated(fold->cells()),
-                      folded_target(*fold, target), &folded, poll)
-                .compute(again_unfolded, poll);
+            Extended extended = {plan, source, target, {}, fold ? &*fold : nullptr};
+            if (fold) {
+                for (int i = 0; i < 3; ++i)
+                    extended.first[i] = fold->axes[i].source;
+                const auto again_unfolded = [&](std::vector<Cells> cells) {
+                    for (Cells &each : cells)
+                        each = unfolded(*fold, each, target);
+                    again(cells);
+                };
+                Matrix<S>(folded_layer(plan, *fold), folded_source(*fold, source), filter,
+                          epilogue.repeated(fold->cells()), folded_target(*fold, target), &extended, poll)
+                    .compute(again_unfolded, poll);
+            } else if (extends(plan)) {
+                Plan layer = plan;
+                View longer = source;
+                for (int i = 0; i < 3; ++i) {
+                    Axis &axis = layer.geometry.axes[i];
+                    const Index beyond = ceil_div(axis.kernel, axis.stride) - 1;
+                    extended.first[i] = -beyond;
+                    longer.shape[i + 1] = axis.input += 2 * beyond;
+                    axis.pad += beyond * axis.stride;
+                }
+                Matrix<S>(layer, longer, filter, epilogue, target, &extended, poll).compute(again, poll);
+            } else
+                Matrix<S>(plan, source, filter, epilogue, target, nullptr, poll).compute(again, poll);
         }
     });
 }

@@ -15,6 +15,10 @@ namespace backstride {
 /// dilation.
 bool matrix_fits(const Plan &plan);
 
+/// Whether zeros beyond the edges of the source are multiplied, so that all cells of a phase have the same taps, rather
+/// than the filter read again for those at the edges.
+bool extends(const Plan &plan);
+
 /// The filter as `matrix` reads it, packed already if the layer is folded.
 PackedPairs pairs(const Plan &plan, const View &filter, Poll poll);
 

@@ -216,7 +216,33 @@ template <class T> void load(Element element, Isa isa, const View &view, const B
             }
 }
 
-void load_pairs(Element element, Isa isa, const View &view, const Box &box, Index chunk, const Window<Bfloat> &to) {
+namespace {
+
+/// Gives the cells of a box that are not in the other one zeros.
+void clear_around(const Box &box, const Box &inside, const Window<Bfloat> &to) {
+    const auto clear = [&](Index n, Index d, Index h, Range cells) {
+        if (cells.count() > 0)
+            std::fill_n(to.at({n, d, h, cells.first, box[4].first}), cells.count() * to.stride[3], Bfloat{});
+    };
+    for (Index n = box[0].first; n < box[0].last; ++n)
+        for (Index d = box[1].first; d < box[1].last; ++d)
+            for (Index h = box[2].first; h < box[2].last; ++h) {
+                const bool within =
+                    d >= inside[1].first && d < inside[1].last && h >= inside[2].first && h < inside[2].last;
+                clear(n, d, h, {box[3].first, within ? inside[3].first : box[3].last});
+                if (within)
+                    clear(n, d, h, {inside[3].last, box[3].last});
+            }
+}
+
+} // namespace
+
+void load_pairs(Element element, Isa isa, const View &view, const Box &all, Index chunk, const Window<Bfloat> &to) {
+    Box box = all;
+    for (std::size_t i : {1, 2, 3})
+        box[i] = {std::clamp<Index>(all[i].first, 0, view.shape[i]), std::clamp<Index>(all[i].last, 0, view.shape[i])};
+    if (cells_of(box) < cells_of(all))
+        clear_around(all, box, to);
     const Index channels = box[4].count(), padded = ceil_div(channels, chunk) * chunk;
     const bool whole = element == Element::bfloat16;
     const bool ready = element != Element::float16 && (view.stride[4] == 1 || channels == 1);

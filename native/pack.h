@@ -214,7 +214,7 @@ template <class T> void load(Element element, Isa isa, const View &view, const B
 constexpr Index kPairCells = 64;
 
 /// The same for a matrix unit: arrays of bfloat16 as they are, those of float32 and float16 in three planes; in chunks
-/// of so many channels, with zeros after the last.
+/// of so many channels, with zeros after the last, and for cells beyond the array's edges.
 void load_pairs(Element element, Isa isa, const View &view, const Box &box, Index chunk, const Window<Bfloat> &to);
 
 /// Copies those cells `box` of a window that are a multiple of `step` from its first, along depth, height and width, to

@@ -55,10 +55,9 @@ struct Region {
 
 /// All of that for one call. `Self` has multiply(region, source, target, group, panels, weights), which computes panels
 /// of a region and returns false if the work was stopped; weights are those of the only panel, or null where the filter
-/// is packed. And it has load_part(box,
-/// window) and store_part(window, box, step), which copy cells of the source and the result. `By` says what it
-/// multiplies: Sum, Factor and Result are types, the last as it writes results in place, Filter is the packed filter,
-/// and kMatrix whether factors are made for a matrix unit.
+/// is packed. And it has load_part(box, window) and store_part(window, box, step), which copy cells of the source and
+/// the result. `By` says what it multiplies: Sum, Factor and Result are types, the last as it writes results in place,
+/// Filter is the packed filter, and kMatrix whether factors are made for a matrix unit.
 template <class Self, class By> class Regions {
   protected:
     using T = typename By::Sum;
@@ -297,8 +296,9 @@ template <class Self, class By> class Regions {
             const Index tiles = bytes(parts ? part_size() : 0, sizeof(S)) + bytes(direct_ ? 0 : sums, sizeof(T));
             if (!By::kMatrix)
                 return tiles;
-            // Sums that wait for more taps, and a copy of some cells; allocators waste up to 40 % on so many sizes.
-            return (tiles + bytes(sums * static_cast<double>(together_), sizeof(T)) +
+            // Sums that wait for more taps, of pieces that may be half empty, and a copy of some cells; allocators
+            // waste up to 40 % on so many sizes.
+            return (tiles + bytes(2 * sums * static_cast<double>(together_), sizeof(T)) +
                     bytes(static_cast<double>(kPairCells * depth_), sizeof(T))) *
                    7 / 5;
         };
