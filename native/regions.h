@@ -74,7 +74,7 @@ template <class Self, class By> class Regions {
           panels_(ceil_div(columns_, width)), channels_read_(channels_read), readable_(readable), in_parts_(in_parts),
           direct_(in_place<Result>(target, plan.element)),
           streaming_(direct_ && streamed<Result>(target, plan.element, std::gcd(columns_, width))),
-          together_(direct_ ? filter.panels_together() : 1) {
+          together_(direct_ ? std::min(filter.panels_together(), panels_) : 1) {
         for (int i = 0; i < 3; ++i) {
             Index reached = 0;
             each_run(plan.wrt, plan.geometry.axes[i], {0, target.shape[i + 1]},
@@ -296,10 +296,12 @@ template <class Self, class By> class Regions {
             const Index tiles = bytes(parts ? part_size() : 0, sizeof(S)) + bytes(direct_ ? 0 : sums, sizeof(T));
             if (!By::kMatrix)
                 return tiles;
-            // Sums that wait for more taps, of pieces that may be half empty, and a copy of some cells; allocators
-            // waste up to 40 % on so many sizes.
-            return (tiles + bytes(2 * sums * static_cast<double>(together_), sizeof(T)) +
-                    bytes(static_cast<double>(kPairCells * depth_), sizeof(T))) *
+            // Sums of a phase that wait for more taps, of pieces that may be half empty, and a copy of some cells;
+            // allocators waste up to 40 % on so many sizes.
+            double waiting = static_cast<double>(2 * width_ * together_);
+            for (int i = 0; i < 4; ++i)
+                waiting *= static_cast<double>(ceil_div(block_[i], stride(i)));
+            return (tiles + bytes(waiting, sizeof(T)) + bytes(static_cast<double>(kPairCells * depth_), sizeof(T))) *
                    7 / 5;
         };
         while (copied + taken() > plan_.workspace.bytes && positions_ > 1)

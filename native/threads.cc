@@ -75,6 +75,44 @@ template <class Ready> void spin(Ready ready) {
         relax();
 }
 
+/// The processors on which a thread may run. On a virtual machine whose idle processors have been taken away Linux
+/// thinks that there are none, wakes a thread on the processor of the thread that wakes it, and leaves both there: a
+/// call after 20 ms of rest took twice as long, and so did those after it. So helpers are kept away from their caller's
+/// processor.
+class Place {
+#if defined(__linux__)
+  public:
+    /// The processor that this thread is on.
+    static int here() { return sched_getcpu(); }
+
+    /// Forbids a processor, if there are others.
+    void leave(int processor) {
+        if (processor < 0 || sched_getaffinity(thread_, sizeof allowed_, &allowed_) != 0)
+            return;
+        others_ = allowed_;
+        CPU_CLR(processor, &others_);
+        left_ = CPU_COUNT(&others_) > 0 && sched_setaffinity(thread_, sizeof others_, &others_) == 0;
+    }
+    /// Allows it again, unless somebody else has said meanwhile where the thread may run.
+    void allow() {
+        cpu_set_t now;
+        if (std::exchange(left_, false) && sched_getaffinity(thread_, sizeof now, &now) == 0 &&
+            CPU_EQUAL(&now, &others_))
+            sched_setaffinity(thread_, sizeof allowed_, &allowed_);
+    }
+
+  private:
+    const pid_t thread_ = static_cast<pid_t>(syscall(SYS_gettid));
+    bool left_ = false;
+    cpu_set_t allowed_, others_;
+#else
+  public:
+    static int here() { return -1; }
+    void leave(int) {}
+    void allow() {}
+#endif
+};
+
 /// One parallel_for. It lives on the calling thread's stack, which leaves only when `helpers` is 0.
 struct Job {
     Job(const std::function<void(Index)> &work, Index pieces, Poll asked, int helpers_wanted)
@@ -87,7 +125,8 @@ struct Job {
     std::atomic<Index> next{0};
     std::atomic<bool> stopped{false};
     std::atomic<int> helpers{0};
-    int places; // how many more helpers may join; guarded by the pool's mutex
+    std::atomic<int> processor{-1}; // the caller's
+    int places;                     // how many more helpers may join; guarded by the pool's mutex
     Clock::time_point next_poll = Clock::now() + kPollEvery;
     std::mutex error_mutex;
     std::exception_ptr error;
@@ -104,16 +143,24 @@ struct Job {
         return stopped.load(std::memory_order_relaxed);
     }
 
-    void work();
+    /// A helper of the pool leaves the processor that the caller is on.
+    void work(Place *helper = nullptr);
 };
 
 thread_local Job *current = nullptr;
 
-void Job::work() {
+void Job::work(Place *helper) {
     const FloatingPointDefaults defaults;
     Job *const outer = std::exchange(current, this);
     try {
         while (!check()) {
+            if (std::this_thread::get_id() == caller)
+                processor.store(Place::here(), std::memory_order_relaxed);
+            else if (helper && Place::here() == processor.load(std::memory_order_relaxed)) {
+                helper->leave(Place::here());
+                helper->allow();
+                helper = nullptr; // once is enough
+            }
             const Index i = next.fetch_add(1, std::memory_order_relaxed);
             if (i >= count)
                 break;
@@ -137,47 +184,25 @@ class Helper {
         asleep_ = true;
         wake_.wait(lock, news);
         asleep_ = false;
-        allow();
+        place_.allow();
     }
 
-    /// Wakes it, if it sleeps.
+    /// Wakes it, if it sleeps, but not here.
     bool wake() {
         if (!std::exchange(asleep_, false))
             return false;
-        keep_away();
+        place_.leave(Place::here());
         wake_.notify_one();
         return true;
     }
 
+    /// Does its part of a job.
+    void work(Job &job) { job.work(&place_); }
+
   private:
-    // On a virtual machine whose idle processors have been taken away Linux thinks that there are none, wakes a thread
-    // on the processor of the thread that wakes it, and leaves both there: a call after 20 ms of rest took twice as
-    // long, and so did those after it. So that processor is forbidden to a helper while it wakes.
-#if defined(__linux__)
-    void keep_away() {
-        const int processor = sched_getcpu();
-        if (processor < 0 || sched_getaffinity(thread_, sizeof allowed_, &allowed_) != 0)
-            return;
-        others_ = allowed_;
-        CPU_CLR(processor, &others_);
-        kept_away_ = CPU_COUNT(&others_) > 0 && sched_setaffinity(thread_, sizeof others_, &others_) == 0;
-    }
-    /// Unless somebody else has said meanwhile where it may run.
-    void allow() {
-        cpu_set_t now;
-        if (std::exchange(kept_away_, false) && sched_getaffinity(thread_, sizeof now, &now) == 0 &&
-            CPU_EQUAL(&now, &others_))
-            sched_setaffinity(thread_, sizeof allowed_, &allowed_);
-    }
-    const pid_t thread_ = static_cast<pid_t>(syscall(SYS_gettid));
-    bool kept_away_ = false;
-    cpu_set_t allowed_, others_;
-#else
-    void keep_away() {}
-    void allow() {}
-#endif
     bool asleep_ = false;
     std::condition_variable wake_;
+    Place place_;
 };
 
 class Pool {
@@ -227,7 +252,7 @@ class Pool {
         for (;;) {
             if (Job *job = take()) {
                 lock.unlock();
-                job->work();
+                self.work(*job);
                 lock.lock();
                 if (job->helpers.fetch_sub(1, std::memory_order_release) == 1)
                     done_.notify_all();
