@@ -76,6 +76,9 @@ constexpr double kNearby = 4, kTilesOfChain = 32;
 // Multiply-adds of a matrix unit in a nanosecond, of bfloat16 and of float32; if they have half of the columns only,
 // each takes so many times as long.
 constexpr double kMatrixRate = 500, kWideMatrixRate = 130, kHalfColumns = 1.4;
+// Its filters take so many times as long to bring as those of float32: three planes are half as large again, and what
+// images of 8x6 and 8x8 pixels took beside `scatter` is more than that.
+constexpr double kWideFilter = 2.3, kHalfFilter = 0.5;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -279,7 +282,7 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         const bool wide = plan.element != Element::bfloat16;
         const double read = extends(plan) ? 1 : reached(geometry) * (regions(plan) + 2) / 3;
         return matrix_products(fold ? folded_layer(plan, *fold) : plan) / (wide ? kWideMatrixRate : kMatrixRate) +
-               far(machine, filter * read * (wide ? 1.5 : 0.5)) + pack + moved + kUnit;
+               far(machine, filter * read * (wide ? kWideFilter : kHalfFilter)) + pack + moved + kUnit;
     }
     case Algorithm::taps: break;
     case Algorithm::winograd: {
