@@ -2,6 +2,7 @@
 #include "folded.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "cost.h"
 
@@ -65,7 +66,9 @@ std::optional<Fold> fold_of(const Plan &plan) {
             for (Index w = 1; w <= most(axes[2]); w *= 2) {
                 const Fold fold = {along(axes[0], d), along(axes[1], h), along(axes[2], w)};
                 const Index columns = fold.cells() * geometry.out_channels;
-                if (columns == 1 || (d * h * w > 1 && columns > kMatrixColumns))
+                if (d * h * w > 1 && columns > kMatrixColumns)
+                    break; // more positions have more
+                if (columns == 1)
                     continue;
                 if (const double made = products(fold, geometry.out_channels); made < least) {
                     least = made;
@@ -76,18 +79,15 @@ std::optional<Fold> fold_of(const Plan &plan) {
 }
 
 Plan folded_layer(const Plan &plan, const Fold &fold) {
-    Geometry geometry = plan.geometry;
+    Plan layer = plan;
+    layer.wrt = Operand::input;
+    Geometry &geometry = layer.geometry;
     std::swap(geometry.in_channels, geometry.out_channels);
     geometry.in_channels *= fold.cells();
     for (int i = 0; i < 3; ++i) {
         const Fold::Along &axis = fold.axes[i];
         geometry.axes[i] = {axis.count, axis.window, axis.source_length(), axis.step, 1, 0};
     }
-    Plan layer = plan;
-    layer.wrt = Operand::input;
-    layer = tiled(layer, geometry);
-    layer.precision = plan.precision;
-    layer.algorithm = Algorithm::matrix;
     return layer;
 }
 

@@ -11,8 +11,6 @@
 namespace backstride {
 namespace {
 
-// Weights of a region that the unit reads for all of its cells in one go.
-constexpr Index kFilterBytes = 512 << 10;
 // Products of an element of the source with which a copy of it pays that is made to begin with a cache line.
 constexpr Index kEnoughProducts = 128;
 // Cells that are listed at a time to be computed anew, and how many of the layer in one go; these read little of the
@@ -255,7 +253,7 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         const std::vector<Segment> taps = taps_of(region);
         const Index count = static_cast<Index>(taps.size()),
                     bytes = filter_.tap_size(panels.first) * Index{sizeof(Bfloat)};
-        const Index most = count * bytes <= kFilterBytes ? count : std::max<Index>(1, kFilterBytes / 2 / bytes);
+        const Index most = count * bytes <= kCachedPanel ? count : std::max<Index>(1, kCachedPanel / 2 / bytes);
         // Sums that wait for the next taps, or to be stored while the unit makes the next: it takes some time for the
         // last of them to arrive.
         const Index steps = pieces.pairs() * panels.count(), kept = most < count ? steps : 2;
@@ -396,7 +394,7 @@ bool extends(const Plan &plan) {
         made *= static_cast<double>(ceil_div(axis.output, axis.stride)) * static_cast<double>(axis.kernel);
         needed *= meetings(axis);
     }
-    return panel > kFilterBytes && made <= kMostBeyond * needed && made > needed;
+    return panel > kCachedPanel && made <= kMostBeyond * needed && made > needed;
 }
 
 PackedPairs pairs(const Plan &plan, const View &filter, Poll poll) {

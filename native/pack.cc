@@ -171,9 +171,9 @@ void PackedPairs::pack(Poll poll) {
 }
 
 Index PackedPairs::panels_together() const {
-    constexpr Index kCached = 512 << 10, kRoom = 1 << 20;
+    constexpr Index kRoom = 1 << 20;
     const Index tap = most_halves() * half() * Index{sizeof(Bfloat)};
-    return taps_ * tap <= kCached ? 1 : std::max<Index>(1, kRoom / tap);
+    return taps_ * tap <= kCachedPanel ? 1 : std::max<Index>(1, kRoom / tap);
 }
 
 const Bfloat *PackedPairs::panel(Index group, Index index, Bfloat *room) const {

@@ -86,6 +86,9 @@ template <class T> class PackedFilter {
     std::optional<Buffer<T>> data_;
 };
 
+/// Bytes of a panel for a matrix unit that stays in a second-level cache while all cells of a block meet it.
+constexpr Index kCachedPanel = 512 << 10;
+
 /// The same for a matrix unit: bfloat16, or three planes of it for other floats, in the order of Pairs, with zeros
 /// where a chunk or a half ends beyond the matrix.
 class PackedPairs {
