@@ -78,6 +78,8 @@ constexpr double kMatrixRate = 500, kWideMatrixRate = 130, kHalfColumns = 1.4;
 // Its filters take so many times as long to bring as those of float32: three planes are half as large again, and what
 // images of 8x6 and 8x8 pixels took beside `scatter` is more than that.
 constexpr double kWideFilter = 2.3, kHalfFilter = 0.5;
+// In Winograd's algorithm it makes so many, of so many tiles at a time, and such elements are made planes or results.
+constexpr double kPointRate = 130, kPointTiles = 32, kPlaneRate = 3, kResultRate = 4.5;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -173,6 +175,16 @@ double far(const Machine &machine, double filter) {
 /// Time to multiply, and to bring the filter from memory.
 double multiply(const Machine &machine, double products, double depth, double filter) {
     return products * (1 + kSteps / depth) / machine.products + far(machine, filter);
+}
+
+/// Time of Winograd's algorithm by a matrix unit, but for what memory takes and for packing.
+double points_by_unit(const Plan &plan, const Machine &machine, const Work &work) {
+    const Channels channels(plan);
+    const double filled = rounded_up(work.tiles, kPointTiles) / work.tiles *
+                          rounded_up(real(channels.columns), kMatrixColumns / 2) / real(channels.columns) *
+                          rounded_up(real(channels.depth), kMatrixDepth) / real(channels.depth);
+    return work.products * filled / kPointRate + far(machine, work.filter * kWideFilter) + work.source / kPlaneRate +
+           work.target / kResultRate;
 }
 
 /// Elements of points made in a nanosecond, by calls of so many channels at most, each of which takes as long as some.
@@ -288,6 +300,9 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         if (!plan.scheme)
             break;
         const Work work = work_of(plan, *plan.scheme);
+        if (by_unit(plan))
+            return points_by_unit(plan, machine, work) + moved +
+                   (packed ? 0 : work.filter / machine.points * (gradient ? kGradientPoints : 1)) + kStages;
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
         const double planes = gradient ? kSomePlaces : work.places >= kManyPlaces ? kFarPlaces : 1;
         const double source = machine.source / (work.filter > kCached ? planes : 1),

@@ -261,8 +261,10 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         const MatrixFunctions &unit = *matrix_functions(plan_.isa);
         Pairs pairs{};
         pairs.a_row = pieces.a_row;
-        pairs.chunks = filter_.chunks();
-        pairs.chunk = filter_.chunk();
+        pairs.a_plane = filter_.chunks().each;
+        pairs.c_row = kMatrixColumns;
+        pairs.chunks = filter_.chunks().count;
+        pairs.chunk = filter_.chunks().each;
         pairs.planes = filter_.planes();
         pairs.rows = static_cast<int>(pieces.rows);
         const auto panel_of = [&](Index step) { return panels.first + step % panels.count(); };
@@ -296,9 +298,10 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
                 pairs.b_segment = filter_.tap_size(panel);
                 pairs.halves = filter_.halves(panel);
                 pairs.lines = pieces.lines(pair);
-                for (int line = 0; line < pairs.lines; ++line)
+                for (int line = 0; line < pairs.lines; ++line) {
                     pairs.a[line] = pieces.at(pair, line).from;
-                pairs.c = sums.get() + step % kept * kSums;
+                    pairs.c[line] = sums.get() + step % kept * kSums + line * kSums / 2;
+                }
                 unit.multiply(pairs);
                 if (first + most >= count && step > 0)
                     finish(step - 1);
@@ -324,7 +327,7 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
             box[i] = {box[i].first + first, box[i].last + first};
             to.first[i] += first;
         }
-        load_pairs(plan_.element, plan_.isa, extended_ ? extended_->source : source_, box, filter_.chunk(), to);
+        load_pairs(plan_.element, plan_.isa, extended_ ? extended_->source : source_, box, filter_.chunks().each, to);
     }
     void store_part(const Window<float> &from, const Box &box, const std::array<Index, 3> &step) const {
         if (folded())

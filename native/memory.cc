@@ -44,6 +44,14 @@ class TooLarge : public std::bad_alloc {
     char text_[160];
 };
 
+/// Gives large memory back to the allocator, which may make small pieces of it next: these are not to take huge pages.
+void free_large(void *data, [[maybe_unused]] Index bytes) {
+#ifdef MADV_NOHUGEPAGE
+    madvise(data, static_cast<std::size_t>(bytes), MADV_NOHUGEPAGE);
+#endif
+    std::free(data);
+}
+
 /// Memory that was given back, the least recently used first.
 class Kept {
   public:
@@ -74,7 +82,7 @@ class Kept {
                 return;
             } catch (const std::bad_alloc &) {
             }
-        std::free(data);
+        free_large(data, bytes);
     }
 
     void release() {
@@ -92,7 +100,7 @@ class Kept {
 
     void drop_to(Index most) {
         while (bytes_ > most) {
-            std::free(blocks_.front().data);
+            free_large(blocks_.front().data, blocks_.front().bytes);
             bytes_ -= blocks_.front().bytes;
             blocks_.erase(blocks_.begin());
         }

@@ -154,8 +154,7 @@ PackedPairs::PackedPairs(const View &filter, Element element, Index groups, int 
       planes_(element == Element::bfloat16 ? 1 : kPlanes), groups_(groups),
       taps_(filter.shape[0] * filter.shape[1] * filter.shape[2]),
       depth_(depth_axis == 4 ? filter.shape[4] / groups : filter.shape[3]),
-      columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), chunks_(ceil_div(depth_, kMatrixDepth)),
-      chunk_(chunks_ > 1 ? kMatrixDepth : ceil_div(depth_, 2) * 2) {}
+      columns_(depth_axis == 4 ? filter.shape[3] : filter.shape[4] / groups), chunks_(depth_) {}
 
 void PackedPairs::pack(Poll poll) {
     data_.emplace(groups_ * group_size());
@@ -185,15 +184,15 @@ const Bfloat *PackedPairs::panel(Index group, Index index, Bfloat *room) const {
 }
 
 void PackedPairs::pack_tap(Index group, Index index, Index tap, Bfloat *to) const {
-    const Index columns = this->columns(index), depth = chunks_ * chunk_, halves = this->halves(index);
+    const Index columns = this->columns(index), depth = chunks_.depth(), halves = this->halves(index);
     const Buffer<float> room(depth * columns);
     std::fill(room.get() + depth_ * columns, room.get() + depth * columns, 0.0f);
     const float *const rows = filter_.tap(group, index, tap, room.get());
-    const Index half_size = chunk_ * kHalf, plane = halves * half_size;
+    const Index chunk = chunks_.each, half_size = chunk * kHalf, plane = halves * half_size;
     for (Index k = 0; k < depth; k += 2)
         for (Index half = 0; half < halves; ++half) {
             const float *const even = rows + k * columns + half * kHalf;
-            Bfloat *const pairs = to + k / chunk_ * planes_ * plane + half * half_size + k % chunk_ * kHalf;
+            Bfloat *const pairs = to + k / chunk * planes_ * plane + half * half_size + k % chunk * kHalf;
             unit_.pair(even, even + columns, static_cast<int>(std::min(kHalf, columns - half * kHalf)), planes_, pairs,
                        plane);
         }
@@ -260,7 +259,7 @@ void load_pairs(Element element, Isa isa, const View &view, const Box &all, Inde
         }
         if (!whole)
             return matrix_functions(isa)->split(static_cast<const float *>(from), step, cells, channels, chunk, place,
-                                                to.stride[3], ready ? next : 0);
+                                                to.stride[3], chunk, ready ? next : 0);
         if (!ready)
             moves<Bfloat>(isa).store(room.get(), channels, cells, channels, place, to.stride[3], false);
         for (Index w = 0; w < cells; ++w, place += to.stride[3]) {

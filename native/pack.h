@@ -89,6 +89,14 @@ template <class T> class PackedFilter {
 /// Bytes of a panel for a matrix unit that stays in a second-level cache while all cells of a block meet it.
 constexpr Index kCachedPanel = 512 << 10;
 
+/// How a depth is cut for a matrix unit, which multiplies so many numbers of it at a time: with zeros after the last.
+struct Chunks {
+    explicit Chunks(Index depth)
+        : count(ceil_div(depth, kMatrixDepth)), each(count > 1 ? kMatrixDepth : ceil_div(depth, 2) * 2) {}
+    Index depth() const { return count * each; }
+    Index count, each;
+};
+
 /// The same for a matrix unit: bfloat16, or three planes of it for other floats, in the order of Pairs, with zeros
 /// where a chunk or a half ends beyond the matrix.
 class PackedPairs {
@@ -104,12 +112,11 @@ class PackedPairs {
     Index panels_together() const;
     Index bytes() const { return data_ ? groups_ * group_size() * Index{sizeof(Bfloat)} : 0; }
 
-    /// Of a tap: chunks, and how deep each is; and how many elements of all of them a panel has.
-    Index chunks() const { return chunks_; }
-    Index chunk() const { return chunk_; }
+    /// Of a tap; and how many elements of all of them a panel has.
+    const Chunks &chunks() const { return chunks_; }
     int planes() const { return planes_; }
     /// Elements of all planes of a pixel of the other factor.
-    Index pixel_size() const { return planes_ * chunks_ * chunk_; }
+    Index pixel_size() const { return planes_ * chunks_.depth(); }
     int halves(Index index) const { return columns(index) > kHalf ? 2 : 1; }
     Index tap_size(Index index) const { return halves(index) * half(); }
 
@@ -125,7 +132,8 @@ class PackedPairs {
     PackedFilter<float> filter_; // which brings taps into order
     const MatrixFunctions &unit_;
     int planes_;
-    Index groups_, taps_, depth_, columns_, chunks_, chunk_;
+    Index groups_, taps_, depth_, columns_;
+    Chunks chunks_;
     std::optional<Buffer<Bfloat>> data_;
 };
 

@@ -202,8 +202,10 @@ std::string_view kernel_name(const Plan &plan) {
     if (plan.algorithm == Algorithm::merged)
         return merged_layer(plan).kernel->name;
     const std::string_view algorithm = algorithm_name(plan);
+    const bool by_vectors = plan.algorithm == Algorithm::winograd && !by_unit(plan);
     for (const LayerKernel &kernel : layer_kernels()) // the richest first
-        if (kernel.isa <= plan.isa && kernel.element == element_of(plan, algorithm) && kernel.algorithm == algorithm)
+        if (kernel.isa <= plan.isa && kernel.element == element_of(plan, algorithm) && kernel.algorithm == algorithm &&
+            !(by_vectors && matrix_functions(kernel.isa)))
             return kernel.name;
     return plan.kernel->name;
 }

@@ -6,31 +6,47 @@
 #include <numeric>
 
 #include "lines.h"
-#include "pack.h"
 
 namespace backstride {
 namespace {
 
-// Tiles and columns of one product: its factors, and the sums at all points, should stay in a second-level cache.
-constexpr Index kFewestTiles = 14, kTiles = 56, kMostTiles = 112, kColumns = 64;
-// The points that a thread makes for itself, which are to stay there too, or that all make for all: more for a filter
-// that is so large that each round reads it from memory.
+/// Tiles and columns of one product: by vectors its factors, and the sums at all points, should stay in a second-level
+/// cache. A matrix unit takes more tiles than such a cache holds of all points, and all columns that there are, so that
+/// the tiles of one point stay there while the filter's, one after the other, are read from beyond.
+struct Sizes {
+    Index fewest_tiles, tiles, most_tiles, columns, most_columns;
+};
+constexpr Sizes kByVectors = {14, 56, 112, 64, 64}, kByUnit = {2 * kMatrixRows, 64, 256, 512, 768};
+const Sizes &sizes_of(const Plan &plan) { return by_unit(plan) ? kByUnit : kByVectors; }
+constexpr Index kMostColumns = kByUnit.most_columns;
+// The points that a thread makes for itself, which are to stay there, or that all make for all: more for a filter that
+// is so large that each round reads it from memory.
 constexpr Index kOwnBytes = 512 << 10, kSharedBytes = 8 << 20, kMostSharedBytes = 16 << 20;
+// The points of a thread with their sums, and the filter, which stay in the cache of a processor with a matrix unit;
+// and the former if the filter does not. In turns, 121 to 1024 tiles of 16 points, 256 and 512 channels: 4 MB took 1.1
+// to 1.2 times as long, 16 MB up to 1.3 times, and parts of 128 columns, with sums that stay in the cache, 1.1 to 1.4
+// times.
+constexpr Index kNearBytes = 1536 << 10, kFarBytes = 8 << 20;
+// Of some of the depth of the tiles of one point, which stays there while all columns meet it.
+constexpr Index kCachedDepth = 1 << 20;
 constexpr Index kEnoughTasks = 16;
 // Streams may be cut into so many chunks, each of which has points of its own.
 constexpr Index kMostChunks = 8;
 // Cells that are listed at a time, to be computed anew.
 constexpr std::size_t kMostListed = 512;
-// So that neighbours in one direction do not fall into one set of the first-level cache.
-constexpr Index kRowPadding = 16, kPointPadding = 80;
+// Bytes, so that neighbours in one direction do not fall into one set of the first-level cache.
+constexpr Index kRowPadding = 64, kPointPadding = 320;
+// Columns that streams and cuts begin with.
+constexpr Index kUnitColumns = kMatrixColumns / 2;
+Index whole_columns(Index columns) { return ceil_div(columns, kUnitColumns) * kUnitColumns; }
 
 /// How the columns of a group are divided: `together` of all streams that are columns make one part, if they have few
 /// channels, or else the channels of each are cut into parts.
 struct Division {
     Division(const Plan &plan, const Lines &lines, const Channels &channels)
         : streams(plan.wrt == Operand::output ? lines.streams() : 1),
-          together(std::clamp<Index>(kColumns / channels.columns, 1, streams)),
-          cuts(ceil_div(channels.columns, kColumns)) {}
+          together(std::clamp<Index>(sizes_of(plan).columns / channels.columns, 1, streams)),
+          cuts(ceil_div(channels.columns, sizes_of(plan).most_columns)) {}
     Index streams, together, cuts;
 };
 
@@ -85,6 +101,11 @@ std::optional<Scheme> make_scheme(const Plan &plan, int points) {
     return scheme;
 }
 
+bool by_unit(const Plan &plan) {
+    return sum_of(plan.element) == Element::float32 && plan.wrt != Operand::filter && matrix_functions(plan.isa) &&
+           matrix_unit_granted();
+}
+
 Work work_of(const Plan &plan, const Scheme &scheme) {
     const Lines lines(plan, scheme);
     const Channels channels(plan);
@@ -96,7 +117,8 @@ Work work_of(const Plan &plan, const Scheme &scheme) {
     const double groups = real(plan.geometry.groups), matrix = real(channels.depth) * real(channels.columns);
     const double points = tiles * groups * real(lines.points()), streams = real(lines.streams());
     const Division division(plan, lines, channels);
-    return {tiles * live * groups * matrix,
+    return {tiles,
+            tiles * live * groups * matrix,
             points * real(channels.depth) * real(lines.planes()),
             points * real(channels.columns) * (lines.transposed ? streams : 1),
             live * groups * matrix,
@@ -114,8 +136,10 @@ template <class T> class Packer {
   public:
     Packer(const Plan &plan, const Scheme &scheme, const View &filter)
         : plan_(plan), filter_(filter), lines_(plan, scheme), channels_(plan), points_(lines_.points()),
-          taps_(Index{lines_.height.form().taps} * lines_.width.form().taps),
-          width_(choose_kernel(plan.isa, sum_of(plan.element), kColumns).columns),
+          taps_(Index{lines_.height.form().taps} * lines_.width.form().taps), by_unit_(by_unit(plan)),
+          chunks_(channels_.depth),
+          width_(by_unit_ ? kMatrixColumns
+                          : choose_kernel(plan.isa, sum_of(plan.element), sizes_of(plan).columns).columns),
           transform_(combine_functions<T>(plan.isa).filter[scheme.axes[0].index][scheme.axes[1].index]) {}
 
     /// The parts of a group, which take `size` elements.
@@ -124,8 +148,9 @@ template <class T> class Packer {
         std::vector<Part> parts;
         for (Index stream = 0; stream < all; stream += streams)
             for (Index i = 0; i < cuts; ++i) {
-                const Index first = i * channels_.columns / cuts, last = (i + 1) * channels_.columns / cuts;
+                const Index first = cut_at(i, cuts), last = cut_at(i + 1, cuts);
                 Part part{stream, std::min(streams, all - stream), first, last - first, 0, {}};
+                const Index columns = by_unit_ ? whole_columns(part.channels) : part.channels;
                 for (Index index = 0; index < points_; ++index) {
                     typename Part::Point point{size, 0, {}, {}};
                     for (Index n = 0; n < part.streams; ++n) {
@@ -138,10 +163,10 @@ template <class T> class Packer {
                                     point.planes.push_back(plane);
                             }
                         point.first_column.push_back(live ? point.columns : -1);
-                        point.columns += live ? part.channels : 0;
+                        point.columns += live ? columns : 0;
                     }
                     part.most_columns = std::max(part.most_columns, point.columns);
-                    size += point.columns * channels_.depth * static_cast<Index>(point.planes.size());
+                    size += point.columns * depth_size() * static_cast<Index>(point.planes.size());
                     part.points.push_back(std::move(point));
                 }
                 parts.push_back(std::move(part));
@@ -150,7 +175,7 @@ template <class T> class Packer {
     }
 
     /// Packs all groups to `to`; whether all values are finite.
-    bool pack(const std::vector<Part> &parts, Index size, T *to, Poll poll) const {
+    bool pack(const std::vector<Part> &parts, Index size, void *to, Poll poll) const {
         const Index out_channels = filter_.shape[3], in_channels = filter_.shape[4] / plan_.geometry.groups;
         const Index rows = ceil_div(out_channels, kRows), columns = ceil_div(in_channels, kChannels);
         const Index pieces = lines_.streams() * lines_.chunks();
@@ -168,14 +193,20 @@ template <class T> class Packer {
                     finite = false;
                 for (Index point = 0; point < points_; ++point)
                     for (const Part &part : parts)
-                        place(block, part, point, values.data() + point * kRows * kChannels, to + block.group * size);
+                        place(block, part, point, values.data() + point * kRows * kChannels, block.group * size, to);
             },
             poll);
         return finite;
     }
 
   private:
-    static constexpr Index kRows = 16, kChannels = 64;
+    static constexpr Index kRows = kUnitColumns, kChannels = 64;
+    static constexpr T kZeros[kUnitColumns] = {};
+
+    Index depth_size() const { return by_unit_ ? kPlanes * chunks_.depth() : channels_.depth; }
+    Index cut_at(Index cut, Index cuts) const {
+        return std::min(channels_.columns, whole_columns(cut * channels_.columns / cuts));
+    }
 
     /// Up to kRows x kChannels filters of one piece: output channels and input channels of a group.
     struct Block {
@@ -217,8 +248,9 @@ template <class T> class Packer {
         return finite;
     }
 
-    /// Copies what a part has of a block's values at one point to its panels.
-    void place(const Block &block, const Part &part, Index index, const T *values, T *to) const {
+    /// Copies what a part has of a block's values at one point, which are zeros around those of the filter, to its
+    /// panels in the group that begins with this element.
+    void place(const Block &block, const Part &part, Index index, const T *values, Index first, void *to) const {
         const Index stream = lines_.transposed ? block.piece.stream - part.first_stream : 0;
         const auto &point = part.points[static_cast<std::size_t>(index)];
         const auto plane = std::ranges::find(point.planes, lines_.plane(block.piece));
@@ -227,23 +259,64 @@ template <class T> class Packer {
         const Index own = point.first_column[static_cast<std::size_t>(stream)];
         if (own < 0)
             return;
-        const Index before = (plane - point.planes.begin()) * channels_.depth; // rows of the panels
-        const Index depth = static_cast<Index>(point.planes.size()) * channels_.depth;
+        const Index segment = plane - point.planes.begin(), segments = static_cast<Index>(point.planes.size());
         const Range columns = lines_.transposed ? block.out : block.in;
         const Index last = std::min(columns.last, part.first_channel + part.channels);
         for (Index channel = std::max(columns.first, part.first_channel); channel < last;) {
             const Index column = own + channel - part.first_channel;
             const Index panel = column / width_ * width_, panel_columns = std::min(width_, point.columns - panel);
-            const Index some = std::min(last - channel, panel + panel_columns - column);
-            T *const at = to + point.offset + panel * depth + column - panel;
-            if (lines_.transposed)
-                moves<T>(plan_.isa).transpose(values + (channel - columns.first) * kChannels, kChannels, some,
-                                              block.in.count(), at + (before + block.in.first) * panel_columns,
-                                              panel_columns, false);
+            const Index at = first + point.offset + (panel * segments + segment * panel_columns) * depth_size();
+            const Columns some{channel - columns.first, std::min(last - channel, panel + panel_columns - column),
+                               column - panel, panel_columns};
+            if (by_unit_)
+                pair(block, values, some, static_cast<Bfloat *>(to) + at);
             else
-                moves<T>(plan_.isa).load(values + channel - columns.first, kChannels, block.out.count(), some,
-                                         at + (before + block.out.first) * panel_columns, panel_columns);
-            channel += some;
+                copy(block, values, some, static_cast<T *>(to) + at);
+            channel += some.count;
+        }
+    }
+
+    /// Columns of a block, counted from its first, that have a place in a panel.
+    struct Columns {
+        Index first, count, place, of_panel;
+    };
+    void copy(const Block &block, const T *values, const Columns &columns, T *to) const {
+        const Index depth = (lines_.transposed ? block.in : block.out).first;
+        T *const at = to + depth * columns.of_panel + columns.place;
+        if (lines_.transposed)
+            moves<T>(plan_.isa).transpose(values + columns.first * kChannels, kChannels, columns.count,
+                                          block.in.count(), at, columns.of_panel, false);
+        else
+            moves<T>(plan_.isa).load(values + columns.first, kChannels, block.out.count(), columns.count, at,
+                                     columns.of_panel);
+    }
+    /// The same for a matrix unit, with zeros after the last columns and the last of the depth.
+    void pair(const Block &block, const T *values, const Columns &columns, Bfloat *to) const {
+        if constexpr (std::is_same_v<T, float>) {
+            const MatrixFunctions &unit = *matrix_functions(plan_.isa);
+            const Range depth = lines_.transposed ? block.in : block.out;
+            const Index last = depth.last == channels_.depth ? chunks_.depth() : depth.last;
+            const Index chunk = chunks_.each, plane = columns.of_panel * chunk;
+            T turned[kChannels * kUnitColumns];
+            for (Index column = 0; column < columns.count; column += kUnitColumns) {
+                const T *rows = values + columns.first + column;
+                Index row = kChannels, existing = kRows;
+                if (lines_.transposed) {
+                    moves<T>(plan_.isa).transpose(values + (columns.first + column) * kChannels, kChannels,
+                                                  kUnitColumns, kChannels, turned, kUnitColumns, false);
+                    rows = turned;
+                    row = kUnitColumns;
+                    existing = kChannels;
+                }
+                for (Index k = depth.first; k < last; k += 2) {
+                    const T *const even = k - depth.first < existing ? rows + (k - depth.first) * row : kZeros;
+                    const T *const odd = even == kZeros ? kZeros : even + row;
+                    unit.pair(even, odd, kUnitColumns, kPlanes,
+                              to + k / chunk * kPlanes * plane + (columns.place + column) * chunk +
+                                  k % chunk * kUnitColumns,
+                              plane);
+                }
+            }
         }
     }
 
@@ -251,7 +324,10 @@ template <class T> class Packer {
     const View &filter_;
     const Lines lines_;
     const Channels channels_;
-    const Index points_, taps_, width_;
+    const Index points_, taps_;
+    const bool by_unit_;
+    const Chunks chunks_; // of the depth, for the unit
+    const Index width_;   // of a panel
     const typename CombineFunctions<T>::Function transform_;
 };
 
@@ -259,17 +335,19 @@ template <class T> class Packer {
 
 template <class T>
 PackedPoints<T>::PackedPoints(const Plan &plan, const Scheme &scheme, const View &filter, Poll poll)
-    : scheme_(scheme), kernel_(&choose_kernel(plan.isa, sum_of(plan.element), kColumns)),
-      groups_(plan.geometry.groups) {
+    : scheme_(scheme), by_unit_(backstride::by_unit(plan)),
+      kernel_(&choose_kernel(plan.isa, sum_of(plan.element), sizes_of(plan).columns)), groups_(plan.geometry.groups) {
     const Packer<T> packer(plan, scheme, filter);
     parts_ = packer.cut(group_size_);
-    data_.emplace(groups_ * group_size_);
+    data_.emplace(bytes());
     finite_ = packer.pack(parts_, group_size_, data_->get(), poll);
 }
 
 namespace {
 
-template <class T> class Winograd {
+/// A call, in which points are kept as Factor: T, or Bfloat in three planes for a matrix unit.
+template <class T, class Factor> class Winograd {
+    static constexpr bool kUnit = !std::is_same_v<T, Factor>;
     using Part = typename PackedPoints<T>::Part;
 
   public:
@@ -277,12 +355,13 @@ template <class T> class Winograd {
              const View &target)
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue),
           lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()), planes_(lines_.planes()),
-          tiles_(lines_.all_tiles()), row_(source.shape[4] + kRowPadding), readable_(in_place<T>(source, plan.element)),
-          direct_(in_place<T>(target, plan.element)),
+          tiles_(lines_.all_tiles()), sizes_(sizes_of(plan)), chunks_(channels_.depth),
+          row_(kUnit ? plan.geometry.groups * pixel_size() : padded<T>(source.shape[4], kRowPadding)),
+          readable_(in_place<T>(source, plan.element)), direct_(in_place<T>(target, plan.element)),
           streaming_(direct_ && epilogue.empty() && streamed<T>(target, plan.element, common_channels())),
-          zeros_(static_cast<std::size_t>(std::max(source.shape[4], kColumns))),
-          functions_(combine_functions<T>(plan.isa)), height_(filter.scheme().axes[0].index),
-          width_(filter.scheme().axes[1].index) {
+          zeros_(static_cast<std::size_t>(std::max(source.shape[4], kMostColumns))),
+          functions_(combine_functions<T>(plan.isa)), unit_(matrix_functions(plan.isa)),
+          height_(filter.scheme().axes[0].index), width_(filter.scheme().axes[1].index) {
         cut();
     }
 
@@ -293,19 +372,22 @@ template <class T> class Winograd {
             parallel_for(
                 rounds(),
                 [&](Index task) {
-                    const Buffer<T> points(planes_ * points_ * point_);
-                    const Round round = round_at(task, points.get());
+                    // One piece of memory: smaller ones would come from the system each time.
+                    const Index all = planes_ * points_ * point_ * Index{sizeof(Factor)};
+                    const Memory memory(all + sums_size(round_) * Index{sizeof(T)});
+                    T *const sums = reinterpret_cast<T *>(static_cast<char *>(memory.data()) + all);
+                    const Round round = round_at(task, static_cast<Factor *>(memory.data()));
                     read(round, round.read);
                     for (Index tile = 0; tile < round.count; ++tile)
                         for (Index plane = 0; plane < planes_; ++plane)
                             transform(round, tile, plane);
                     for (Index matrix = 0; matrix < matrices(); ++matrix)
-                        multiply(round, {0, round.count}, matrix);
+                        multiply(round, {0, round.count}, matrix, sums);
                     write(round, round.written);
                 },
                 poll, most_threads_);
         else {
-            const Buffer<T> points(planes_ * points_ * point_);
+            const Buffer<Factor> points(planes_ * points_ * point_);
             for (Index n = 0; n < rounds(); ++n) {
                 const Round round = round_at(n, points.get());
                 if (!readable_)
@@ -318,8 +400,12 @@ template <class T> class Winograd {
                     blocks * matrices(),
                     [&](Index task) {
                         const Index block = task % blocks;
-                        multiply(round, {block * round.count / blocks, (block + 1) * round.count / blocks},
-                                 task / blocks);
+                        const auto first = [&](Index i) {
+                            return std::min(together(i * round.count / blocks), round.count);
+                        };
+                        const Range tiles{first(block), first(block + 1)};
+                        const Buffer<T> sums(sums_size(tiles.count()));
+                        multiply(round, tiles, task / blocks, sums.get());
                     },
                     poll, most_threads_);
                 if (!direct_)
@@ -338,6 +424,26 @@ template <class T> class Winograd {
     }
 
   private:
+    /// Elements of which `padding` bytes are padding.
+    template <class Element> static constexpr Index padded(Index count, Index padding) {
+        return count + padding / Index{sizeof(Element)};
+    }
+    /// From the sums of so many tiles at one point to those at the next; and all that any part may have.
+    Index point_sums(Index tiles, Index columns) const {
+        return padded<T>(whole_pieces(tiles) * columns, kPointPadding);
+    }
+    Index sums_size(Index tiles) const { return points_ * point_sums(tiles, most_columns_); }
+    /// Where the points of a tile begin: those for the unit in pieces of tiles, as the unit reads them.
+    Index start_of(Index tile) const { return tile / rows_ * rows_ * row_ + tile % rows_ * chunks_.each; }
+    /// From the sums of a tile to those of the next.
+    static Index sums_row(const Part &part) { return part.most_columns + (kUnit ? kUnitColumns : 0); }
+    /// So many tiles with those that the unit multiplies with them.
+    Index whole_pieces(Index tiles) const { return ceil_div(tiles, rows_) * rows_; }
+    /// So many tiles with those that are multiplied in the time that these take.
+    Index together(Index tiles) const { return kUnit ? ceil_div(tiles, 2 * rows_) * 2 * rows_ : tiles; }
+    /// Elements of a group's channels of a tile at one point, for the unit.
+    Index pixel_size() const { return kPlanes * chunks_.depth(); }
+
     /// All parts have a multiple of so many channels.
     Index common_channels() const {
         Index channels = channels_.columns;
@@ -350,7 +456,7 @@ template <class T> class Winograd {
     /// or on copies of the boxes.
     struct Round {
         Index first, count;
-        T *points;
+        Factor *points;
         Box read, written;
         std::optional<Buffer<T>> source_copy, target_copy;
         Window<T> source, target;
@@ -358,7 +464,7 @@ template <class T> class Winograd {
 
     Index rounds() const { return tiles_ / span_ * ceil_div(span_, round_); }
 
-    Round round_at(Index n, T *points) const {
+    Round round_at(Index n, Factor *points) const {
         const Index in_span = ceil_div(span_, round_), first = n % in_span * round_;
         Round round{n / in_span * span_ + first, std::min(round_, span_ - first), points, {}, {}, {}, {}, {}, {}};
         const Lines::Place from = lines_.place(round.first), to = lines_.place(round.first + round.count - 1);
@@ -411,46 +517,61 @@ template <class T> class Winograd {
     }
 
     /// Chooses how many tiles are worked on at a time: by each thread for itself, with all of the filter, or by all
-    /// threads for all, each with its part of the filter. What is read from beyond the second-level cache decides.
-    /// Nothing here changes a bit of the result.
+    /// threads for all, each with its part of the filter. Nothing here changes a bit of the result.
     void cut() {
-        const Index tile = planes_ * points_ * row_ * Index{sizeof(T)};
+        const Index tile = planes_ * points_ * row_ * Index{sizeof(Factor)};
         // The workspace: a tile's points with copies of what it reads and writes, its sums at all points, and padding.
-        Index columns = 0;
         for (const Part &part : filter_.parts())
-            columns = std::max(columns, part.most_columns);
+            most_columns_ = std::max(most_columns_, sums_row(part));
         const Line &height = lines_.height, &width = lines_.width;
         const Index read = readable_ ? 0 : height.most_source_cells() * width.most_source_cells() * source_.shape[4];
         const Index written = direct_ ? 0 : height.most_target_cells() * width.most_target_cells() * target_.shape[4];
-        const Index copied = (read + written) * Index{sizeof(T)}, sums = points_ * columns * Index{sizeof(T)};
-        const Index padding = (planes_ + 1) * points_ * kPointPadding * Index{sizeof(T)};
+        const Index copied = (read + written) * Index{sizeof(T)}, sums = points_ * most_columns_ * Index{sizeof(T)};
+        const Index padding = (planes_ + 1) * points_ * kPointPadding;
         const Workspace &workspace = plan_.workspace;
-        workspace.admit(tiles_ + tile + copied + sums + padding);
+        const auto least = [&] { return tiles_ + rows_ * (tile + copied + sums) + padding; };
+        for (rows_ = kUnit ? kMatrixRows : 1; rows_ > 1 && least() > workspace.bytes; rows_ /= 2) {
+        }
+        workspace.admit(least());
         // For points and sums each; as much again is left to allocators, which were seen to waste 40 %.
         const Index quarter = std::max<Index>(0, workspace.bytes - tiles_) / 4, share = quarter / threads();
         const auto most = [&](Index room, Index each) {
-            return std::max<Index>(1, (Memory::within(room) - padding) / each);
+            return std::max<Index>(1, (Memory::within(room) - padding) / each / rows_) * rows_;
         };
 
-        const Index own = std::min({std::clamp(kOwnBytes / tile, kFewestTiles, kMostTiles),
-                                    ceil_div(tiles_, kEnoughTasks), most(share, tile + copied), most(share, sums)});
+        const Index most_own = most(2 * share, tile + copied + sums);
         const Index shared = std::clamp(filter_.bytes() / 4, kSharedBytes, kMostSharedBytes);
-        const Index all = std::min(std::max(shared / tile, kTiles), most(quarter, tile + copied));
-        const auto rounds = [&](Index count) { return ceil_div(tiles_, count); };
-        const auto bytes = [](Index count, Index size) {
-            return static_cast<double>(count) * static_cast<double>(size);
-        };
-        const double filter = static_cast<double>(filter_.bytes());
-        const double alone = filter <= kOwnBytes ? filter : filter * static_cast<double>(rounds(own));
-        const double together =
-            filter * static_cast<double>(rounds(all)) + bytes(tiles_, tile) * static_cast<double>(1 + matrices());
-        alone_ = own >= kFewestTiles && alone < together;
-        round_ = ceil_div(tiles_, rounds(alone_ ? own : all));
+        const Index all = std::min(std::max(shared / tile, sizes_.tiles), most(quarter, tile + copied));
+        const Index own = std::min(own_tiles(tile, sums), most_own);
+        alone_ = own >= sizes_.fewest_tiles && (kUnit || reads_less(tile, own, all));
+        Index rounds = ceil_div(tiles_, alone_ ? own : all);
+        if (kUnit && alone_ && rounds < kEnoughTasks)
+            rounds = ceil_div(rounds, threads()) * threads();
+        round_ = std::min(together(ceil_div(tiles_, rounds)), std::max(alone_ ? own : all, Index{1}));
         cut_boxes();
-        block_ =
-            std::min(std::clamp(round_ / ceil_div(kEnoughTasks, matrices()), kFewestTiles, kTiles), most(share, sums));
-        point_ = round_ * row_ + kPointPadding;
-        most_threads_ = workspace.threads(padding + std::min(block_, round_) * sums, 3 * quarter);
+        const Index tasks = kUnit ? 2 * threads() : kEnoughTasks;
+        block_ = std::min(std::clamp(round_ / ceil_div(tasks, matrices()), sizes_.fewest_tiles, sizes_.tiles),
+                          most(share, sums));
+        point_ = padded<Factor>(whole_pieces(round_) * row_, kPointPadding);
+        most_threads_ = workspace.threads(padding + whole_pieces(std::min(block_, round_)) * sums, 3 * quarter);
+    }
+
+    /// Tiles that a thread makes for itself.
+    Index own_tiles(Index tile, Index sums) const {
+        if (!kUnit)
+            return std::min(std::clamp(kOwnBytes / tile, sizes_.fewest_tiles, sizes_.most_tiles),
+                            ceil_div(tiles_, kEnoughTasks));
+        const Index room = filter_.bytes() <= kNearBytes ? kNearBytes : kFarBytes;
+        return std::min(std::clamp(room / (tile + sums) / sizes_.fewest_tiles * sizes_.fewest_tiles, sizes_.tiles,
+                                   sizes_.most_tiles),
+                        together(ceil_div(tiles_, threads())));
+    }
+    /// Whether less is read from beyond the second-level cache if each thread makes points for itself.
+    bool reads_less(Index tile, Index own, Index all) const {
+        const auto real = [](Index value) { return static_cast<double>(value); };
+        const double filter = real(filter_.bytes());
+        const double alone = filter_.bytes() <= kOwnBytes ? filter : filter * real(ceil_div(tiles_, own));
+        return alone < filter * real(ceil_div(tiles_, all)) + real(tiles_) * real(tile) * real(1 + matrices());
     }
 
     /// Where arrays are copied, makes rounds whole images, or whole rows of tiles of one, or parts of one row.
@@ -479,33 +600,107 @@ template <class T> class Winograd {
         const Index streams = lines_.width.streams(), chunks = lines_.width.chunks();
         const auto [stream, chunk] = lines_.piece(plane);
         const T *in[kMostPoints * kMostPoints];
-        T *out[kMostPoints * kMostPoints];
         for (Index i = 0; i < height; ++i) {
             const Index h = lines_.height.source_cell(stream / streams, chunk / chunks, at.height, i);
             for (Index j = 0; j < width; ++j) {
                 const Index w = lines_.width.source_cell(stream % streams, chunk % chunks, at.width, j);
                 in[i * width + j] =
                     lines_.source_has(h, w) ? round.source.at({at.image, at.depth, h, w, 0}) : zeros_.data();
-                out[i * width + j] = round.points + (plane * points_ + i * width + j) * point_ + tile * row_;
             }
         }
-        functions_.source[height_][width_]({in, out, row_ - kRowPadding});
+        Factor *const to = round.points + plane * points_ * point_ + start_of(tile);
+        if constexpr (kUnit)
+            transform_planes(in, to);
+        else {
+            T *out[kMostPoints * kMostPoints];
+            for (Index point = 0; point < points_; ++point)
+                out[point] = to + point * point_;
+            functions_.source[height_][width_]({in, out, source_.shape[4]});
+        }
+    }
+
+    /// The same for the unit, some channels at a time, which a first-level cache holds.
+    void transform_planes(const T *const *source, Factor *to) const {
+        constexpr Index kChannels = 128;
+        alignas(64) T values[kMostPoints * kMostPoints * kChannels];
+        const T *in[kMostPoints * kMostPoints];
+        T *out[kMostPoints * kMostPoints];
+        for (Index point = 0; point < points_; ++point)
+            out[point] = values + point * kChannels;
+        for (Index group = 0; group < plan_.geometry.groups; ++group)
+            for (Index first = 0; first < channels_.depth; first += kChannels) {
+                const Index count = std::min(kChannels, channels_.depth - first);
+                for (Index point = 0; point < points_; ++point)
+                    in[point] = source[point] == zeros_.data() ? source[point]
+                                                               : source[point] + group * channels_.depth + first;
+                functions_.source[height_][width_]({in, out, count});
+                unit_->split(values, kChannels, points_, count, chunks_.each,
+                             to + (group * pixel_size() + first * kPlanes) * rows_, point_, chunks_.each * rows_, 0);
+            }
     }
 
     /// Multiplies the points of some of the round's tiles with one part of the filter, and makes results of them.
-    void multiply(const Round &round, Range tiles, Index matrix) const {
-        if (interrupted())
+    void multiply(const Round &round, Range tiles, Index matrix, T *sums) const {
+        if (interrupted() || tiles.count() == 0)
             return;
         const auto &parts = filter_.parts();
         const Index group = matrix / static_cast<Index>(parts.size());
         const auto &part = parts[static_cast<std::size_t>(matrix % static_cast<Index>(parts.size()))];
-        const Index columns = part.most_columns, point_sums = tiles.count() * columns + kPointPadding;
-        Buffer<T> sums(points_ * point_sums);
-        for (Index point = 0; point < points_; ++point)
-            multiply_point(round, group, part, point, tiles, sums.get() + point * point_sums);
+        const Index columns = sums_row(part), point_sums = this->point_sums(tiles.count(), columns);
+        if constexpr (kUnit)
+            multiply_planes(round, group, part, tiles, sums, point_sums);
+        else
+            for (Index point = 0; point < points_; ++point)
+                multiply_point(round, group, part, point, tiles, sums + point * point_sums);
         for (Index tile = tiles.first; tile < tiles.last; ++tile)
             for (Index n = 0; n < part.streams; ++n)
-                write(round, tile, group, part, n, sums.get() + (tile - tiles.first) * columns, point_sums);
+                write(round, tile, group, part, n, sums + (tile - tiles.first) * columns, point_sums);
+    }
+
+    void multiply_planes(const Round &round, Index group, const Part &part, Range tiles, T *sums,
+                         Index point_sums) const {
+        const Segment whole{0, 0};
+        Pairs pairs{};
+        pairs.segments = &whole;
+        pairs.count = 1;
+        pairs.rows = static_cast<int>(rows_);
+        pairs.planes = kPlanes;
+        pairs.chunk = chunks_.each;
+        pairs.a_row = chunks_.each;
+        pairs.a_plane = rows_ * chunks_.each;
+        pairs.c_row = sums_row(part);
+        unit_->begin(pairs.rows, pairs.chunk);
+        // All columns meet some of the depth of all tiles, which stays in the cache, then the next.
+        const Index chunk_size = kPlanes * chunks_.each,
+                    chunk_bytes = whole_pieces(tiles.count()) * chunk_size * Index{sizeof(Factor)};
+        const Index cuts = ceil_div(chunks_.count, std::max<Index>(1, kCachedDepth / chunk_bytes));
+        for (Index index = 0; index < points_; ++index) {
+            const auto &point = part.points[static_cast<std::size_t>(index)];
+            const Factor *const a = round.points + index * point_ + group * pixel_size() * rows_;
+            const Index depth = static_cast<Index>(point.planes.size()) * chunks_.count;
+            for (Index cut = 0; cut < cuts * static_cast<Index>(point.planes.size()); ++cut) {
+                const Index segment = cut / cuts, from = cut % cuts * chunks_.count / cuts;
+                const Index plane = point.planes[static_cast<std::size_t>(segment)];
+                pairs.chunks = (cut % cuts + 1) * chunks_.count / cuts - from;
+                pairs.continued = cut > 0;
+                for (Index column = 0; column < point.columns; column += kMatrixColumns) {
+                    pairs.halves = point.columns - column > kUnitColumns ? 2 : 1;
+                    pairs.b =
+                        filter_.template panels<Factor>(group, point) +
+                        (column * depth + pairs.halves * kUnitColumns * (segment * chunks_.count + from)) * chunk_size;
+                    for (Index tile = tiles.first; tile < tiles.last; tile += 2 * rows_) {
+                        pairs.lines = tile + rows_ < tiles.last ? 2 : 1;
+                        for (int line = 0; line < pairs.lines; ++line) {
+                            const Index first = tile + line * rows_;
+                            pairs.a[line] = a + plane * points_ * point_ + start_of(first) + from * rows_ * chunk_size;
+                            pairs.c[line] = sums + index * point_sums + (first - tiles.first) * pairs.c_row + column;
+                        }
+                        unit_->multiply(pairs);
+                    }
+                }
+            }
+        }
+        unit_->end();
     }
 
     void multiply_point(const Round &round, Index group, const Part &part, Index index, Range tiles, T *sums) const {
@@ -521,11 +716,11 @@ template <class T> class Winograd {
         tile.a_step = 1;
         tile.taps = 1;
         tile.depth = channels_.depth;
-        tile.c_row = part.most_columns;
+        tile.c_row = sums_row(part);
         for (Index column = 0; column < point.columns; column += widest.columns) {
             tile.columns = static_cast<int>(std::min<Index>(widest.columns, point.columns - column));
             const Kernel &kernel = choose_kernel(widest.isa, widest.element, tile.columns);
-            tile.b = filter_.panels(group, point) + column * tile.count * tile.depth;
+            tile.b = filter_.template panels<T>(group, point) + column * tile.count * tile.depth;
             tile.b_step = tile.columns;
             tile.b_segment = tile.depth * tile.columns;
             const Index pieces = ceil_div(tiles.count(), kernel.rows);
@@ -549,7 +744,7 @@ template <class T> class Winograd {
             const Index column = part.points[static_cast<std::size_t>(point)].first_column[static_cast<std::size_t>(n)];
             in[point] = column < 0 ? zeros_.data() : sums + point * sums_point + column;
         }
-        alignas(64) T scratch[kMostPoints * kMostPoints * kColumns];
+        alignas(64) T scratch[kMostColumns]; // for all cells that do not exist
         T *out[kMostPoints * kMostPoints];
         const Lines::Place at = lines_.place(round.first + tile);
         const Index channel = group * channels_.columns + part.first_channel;
@@ -557,13 +752,12 @@ template <class T> class Winograd {
         for (Index i = 0; i < cells; ++i) {
             const Index h = lines_.height.target_cell(stream / lines_.width.streams(), at.height, i / width);
             const Index w = lines_.width.target_cell(stream % lines_.width.streams(), at.width, i % width);
-            out[i] =
-                lines_.target_has(h, w) ? round.target.at({at.image, at.depth, h, w, channel}) : scratch + i * kColumns;
+            out[i] = lines_.target_has(h, w) ? round.target.at({at.image, at.depth, h, w, channel}) : scratch;
         }
         if (!functions_.target[height_][width_]({in, out, part.channels, streaming_}))
             suspect_[round.first + tile] = true;
         for (Index i = 0; i < cells; ++i)
-            if (out[i] != scratch + i * kColumns)
+            if (out[i] != scratch)
                 epilogue_.on_columns(out[i], part.channels, 1, part.channels, channel);
     }
 
@@ -594,15 +788,20 @@ template <class T> class Winograd {
     const Epilogue<T> &epilogue_;
     const Lines lines_;
     const Channels channels_;
-    const Index points_, planes_, tiles_, row_;
+    const Index points_, planes_, tiles_;
+    const Sizes &sizes_;
+    const Chunks chunks_;                      // of the depth, for the unit
+    const Index row_;                          // from a tile at one point to the next
     const bool readable_, direct_, streaming_; // whether the source and the result are in place
     const std::vector<T> zeros_;
     const CombineFunctions<T> &functions_;
-    const int height_, width_; // forms
-    bool alone_;               // whether each thread makes points for itself
-    Index round_, block_;      // tiles of a round, and of one product
-    Index span_;               // tiles that rounds divide
-    Index most_threads_;
+    const MatrixFunctions *const unit_; // or null
+    const int height_, width_;          // forms
+    bool alone_;                        // whether each thread makes points for itself
+    Index rows_;                        // tiles of a piece, which the unit multiplies together
+    Index round_, block_;               // tiles of a round, and of one product
+    Index span_;                        // tiles that rounds divide
+    Index most_columns_ = 0, most_threads_;
     Index point_; // from the round's tiles at one point to those at the next
     std::atomic<bool> *suspect_ = nullptr;
 };
@@ -612,7 +811,10 @@ template <class T> class Winograd {
 template <class T>
 void winograd(const Plan &plan, const View &source, const PackedPoints<T> &filter, const Epilogue<T> &epilogue,
               const View &target, const std::function<void(const std::vector<Cells> &)> &again, Poll poll) {
-    Winograd<T>(plan, source, filter, epilogue, target).run(again, poll);
+    if constexpr (std::is_same_v<T, float>)
+        if (filter.by_unit())
+            return Winograd<T, Bfloat>(plan, source, filter, epilogue, target).run(again, poll);
+    Winograd<T, T>(plan, source, filter, epilogue, target).run(again, poll);
 }
 
 #define INSTANTIATE(T)                                                                                                 \

@@ -2,12 +2,14 @@
 // The three operations by Winograd's algorithm on the phases of the stride.
 #pragma once
 
+#include <cstddef>
 #include <functional>
 #include <optional>
 #include <vector>
 
 #include "epilogue.h"
 #include "memory.h"
+#include "pack.h"
 #include "plan.h"
 
 namespace backstride {
@@ -15,8 +17,12 @@ namespace backstride {
 /// How such a layer is computed in so many points along each axis of more than one tap, if it can be.
 std::optional<Scheme> make_scheme(const Plan &plan, int points);
 
+/// Whether a matrix unit multiplies the points, in three planes of bfloat16, rather than vectors.
+bool by_unit(const Plan &plan);
+
 /// What there is to do in a call: multiply-adds, and elements of points.
 struct Work {
+    double tiles;    // of the result
     double products; // also beyond the edges, but not where points vanish
     double source, target, filter;
     double columns, parts; // of one product, and of them for each tile
@@ -41,22 +47,25 @@ template <class T> class PackedPoints {
     };
     const std::vector<Part> &parts() const { return parts_; }
 
-    /// The panels of a point: kernel().columns wide but for the last, each with all of the depth.
-    const T *panels(Index group, const typename Part::Point &point) const {
-        return data_->get() + group * group_size_ + point.offset;
+    /// The panels of a point, each with all of the depth: of T, kernel().columns wide but for the last; or for a matrix
+    /// unit of Bfloat, kMatrixColumns wide, in the order of Pairs, with zeros after the columns of each stream.
+    template <class Factor> const Factor *panels(Index group, const typename Part::Point &point) const {
+        return reinterpret_cast<const Factor *>(data_->get()) + group * group_size_ + point.offset;
     }
+    bool by_unit() const { return by_unit_; }
     const Kernel &kernel() const { return *kernel_; }
     const Scheme &scheme() const { return scheme_; }
     /// Whether all values are finite; if not, they can't be used.
     bool finite() const { return finite_; }
-    Index bytes() const { return groups_ * group_size_ * Index{sizeof(T)}; }
+    Index bytes() const { return groups_ * group_size_ * (by_unit_ ? Index{sizeof(Bfloat)} : Index{sizeof(T)}); }
 
   private:
     Scheme scheme_;
+    bool by_unit_;
     const Kernel *kernel_;
     Index groups_, group_size_ = 0;
     std::vector<Part> parts_;
-    std::optional<Buffer<T>> data_;
+    std::optional<Buffer<std::byte>> data_; // of T, or of Bfloat
     bool finite_ = true;
 };
 

@@ -67,23 +67,25 @@ template <int Lines, int Halves, bool NewA, bool NewB>
 }
 
 template <int Planes, int Lines, int Halves> void sum(const Pairs &pairs) {
-    constexpr Index kSums = kMatrixColumns * Index{sizeof(float)}, kLine = kMatrixRows * kMatrixColumns;
+    constexpr Index kHalf = kMatrixColumns / 2;
+    const Index c_row = pairs.c_row * Index{sizeof(float)};
     written(&pairs);
     if (pairs.continued) {
-        _tile_loadd(SUM_00, pairs.c, kSums);
+        _tile_loadd(SUM_00, pairs.c[0], c_row);
         if constexpr (Halves == 2)
-            _tile_loadd(SUM_01, pairs.c + kMatrixColumns / 2, kSums);
+            _tile_loadd(SUM_01, pairs.c[0] + kHalf, c_row);
         if constexpr (Lines == 2)
-            _tile_loadd(SUM_10, pairs.c + kLine, kSums);
+            _tile_loadd(SUM_10, pairs.c[1], c_row);
         if constexpr (Lines == 2 && Halves == 2)
-            _tile_loadd(SUM_11, pairs.c + kLine + kMatrixColumns / 2, kSums);
+            _tile_loadd(SUM_11, pairs.c[1] + kHalf, c_row);
     } else {
         _tile_zero(SUM_00);
         _tile_zero(SUM_01);
         _tile_zero(SUM_10);
         _tile_zero(SUM_11);
     }
-    const Index a_row = pairs.a_row * Index{sizeof(Bfloat)}, chunk = pairs.chunk, half = chunk * 16;
+    const Index a_row = pairs.a_row * Index{sizeof(Bfloat)}, a_plane = pairs.a_plane, chunk = pairs.chunk,
+                half = chunk * 16;
     for (Index s = 0; s < pairs.count; ++s) {
         const Bfloat *a[2] = {pairs.a[0] + pairs.segments[s].a, pairs.a[Lines - 1] + pairs.segments[s].a};
         const Bfloat *b = pairs.b + pairs.segments[s].b * pairs.b_segment;
@@ -92,8 +94,8 @@ template <int Planes, int Lines, int Halves> void sum(const Pairs &pairs) {
                 multiply_planes<Lines, Halves, true, true>(a, a_row, b, half);
             else {
                 // The least products first; from each to the next one of the factors stays.
-                const Bfloat *const middle[2] = {a[0] + chunk, a[1] + chunk};
-                const Bfloat *const low[2] = {middle[0] + chunk, middle[1] + chunk};
+                const Bfloat *const middle[2] = {a[0] + a_plane, a[1] + a_plane};
+                const Bfloat *const low[2] = {middle[0] + a_plane, middle[1] + a_plane};
                 const Bfloat *const b_middle = b + Halves * half, *const b_low = b_middle + Halves * half;
                 multiply_planes<Lines, Halves, true, true>(low, a_row, b, half);
                 multiply_planes<Lines, Halves, true, false>(middle, a_row, b, half);
@@ -103,17 +105,17 @@ template <int Planes, int Lines, int Halves> void sum(const Pairs &pairs) {
                 multiply_planes<Lines, Halves, false, true>(a, a_row, b, half);
             }
             b += Planes * Halves * half;
-            a[0] += Planes * chunk;
-            a[1] += Planes * chunk;
+            a[0] += Planes * a_plane;
+            a[1] += Planes * a_plane;
         }
     }
-    _tile_stored(SUM_00, pairs.c, kSums);
+    _tile_stored(SUM_00, pairs.c[0], c_row);
     if constexpr (Halves == 2)
-        _tile_stored(SUM_01, pairs.c + kMatrixColumns / 2, kSums);
+        _tile_stored(SUM_01, pairs.c[0] + kHalf, c_row);
     if constexpr (Lines == 2)
-        _tile_stored(SUM_10, pairs.c + kLine, kSums);
+        _tile_stored(SUM_10, pairs.c[1], c_row);
     if constexpr (Lines == 2 && Halves == 2)
-        _tile_stored(SUM_11, pairs.c + kLine + kMatrixColumns / 2, kSums);
+        _tile_stored(SUM_11, pairs.c[1] + kHalf, c_row);
 }
 
 void multiply(const Pairs &pairs) {
@@ -156,7 +158,7 @@ inline __mmask16 first(Index lanes) {
 constexpr Index kAhead = 2048;
 
 void split(const float *from, Index from_row, Index rows, Index channels, Index chunk, Bfloat *to, Index to_row,
-           Index next) {
+           Index to_plane, Index next) {
     const Index rows_ahead = kAhead / Index{sizeof(float)} / channels + 1;
     for (Index row = 0; row < rows; ++row, from += from_row, to += to_row) {
         // From this row; by numbers, since there may be no such element.
@@ -166,14 +168,14 @@ void split(const float *from, Index from_row, Index rows, Index channels, Index 
         for (Index bytes = 0; bytes < channels * Index{sizeof(float)}; bytes += 64)
             __builtin_prefetch(reinterpret_cast<const void *>(address + static_cast<std::uintptr_t>(bytes)));
         Bfloat *place = to;
-        for (Index begin = 0; begin < channels; begin += chunk, place += kPlanes * chunk) {
+        for (Index begin = 0; begin < channels; begin += chunk, place += kPlanes * to_plane) {
             const Index count = channels - begin < chunk ? channels - begin : chunk;
             __m512 low = _mm512_maskz_loadu_ps(first(count), from + begin),
                    high = _mm512_maskz_loadu_ps(first(count - 16), from + begin + 16);
             const auto lanes = static_cast<__mmask32>((std::uint64_t{1} << chunk) - 1);
             for (int plane = 0; plane < kPlanes; ++plane) {
                 const auto both = reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low));
-                _mm512_mask_storeu_epi16(place + plane * chunk, lanes, both);
+                _mm512_mask_storeu_epi16(place + plane * to_plane, lanes, both);
                 low = without(low, widened(_mm512_maskz_extracti64x4_epi64(0xff, both, 0)));
                 high = without(high, widened(_mm512_maskz_extracti64x4_epi64(0xff, both, 1)));
             }

@@ -153,27 +153,28 @@ template <class T> struct CombineFunctions {
 /// Two tiles of a matrix product whose factors have 16 bits, as a matrix unit makes them: those of `lines` lines of
 /// rows with the same columns. With the sums of a Tile of one tap, and depth cut into `chunks` of so many k,
 ///
-///     A[line, row, s, c, k] at a[line][s.a + row * a_row + c * planes * chunk + k]
+///     A[line, row, s, c, k] at a[line][s.a + row * a_row + c * planes * a_plane + k]
 ///     B[s, c, k, column]    at b[s.b * b_segment + ((c * planes * halves + column / 16) * chunk + k / 2 * 2) * 16
 ///                              + column % 16 * 2 + k % 2]
-///     C[line][row, column]  at c[line * kMatrixRows * kMatrixColumns + row * kMatrixColumns + column]
+///     C[line][row, column]  at c[line][row * c_row + column], in whole halves
 ///
 /// B has zeros where the depth ends within a chunk or the columns within a half; A is read there, and must be finite.
 /// Subnormal factors and sums count as zeros, and sums of even and of odd k of a chunk are made apart.
 ///
 /// Factors of float32 are sums of three planes of bfloat16, each of which has the next eight bits: A has plane p of a
-/// chunk p * chunk elements after plane 0, B p * halves * chunk * 16. Of the nine products six are made; the others are
-/// at most 2^-24 of a product.
+/// chunk p * a_plane elements after plane 0, B p * halves * chunk * 16. Of the nine products six are made; the others
+/// are at most 2^-24 of a product.
 struct Pairs {
     const Bfloat *a[2];
-    Index a_row;
+    Index a_row, a_plane;
     const Bfloat *b;
     Index b_segment;
     const Segment *segments;
     Index count, chunks, chunk;
     int planes, rows, lines, halves;
     bool continued; // whether sums go on from what is in C
-    float *c;
+    float *c[2];
+    Index c_row;
 };
 
 constexpr int kMatrixRows = 16, kMatrixColumns = 32, kMatrixDepth = 32, kPlanes = 3;
@@ -182,14 +183,14 @@ struct MatrixFunctions {
     /// Sets the unit of this thread up for so many rows and such chunks, and gives it up.
     void (*begin)(int rows, Index chunk);
     void (*end)();
-    /// Writes C, which is aligned to a cache line.
+    /// Writes C.
     void (*multiply)(const Pairs &);
-    /// Whether so many rows of one line of C are finite.
+    /// Whether so many rows of kMatrixColumns sums are finite, aligned to cache lines.
     bool (*finite)(const float *c, int rows, int halves);
-    /// Makes rows of A, which begin `to_row` elements after each other: three planes of so many channels each. The rows
-    /// that are made after these begin about `next` elements after them; they may not exist.
+    /// Makes rows of A, which begin `to_row` elements after each other: three planes of so many channels each. What is
+    /// read after these rows begins about `next` elements after them; it may not exist.
     void (*split)(const float *from, Index from_row, Index rows, Index channels, Index chunk, Bfloat *to, Index to_row,
-                  Index next);
+                  Index to_plane, Index next);
     /// Makes two neighbours k of 16 columns of B, of which `count` are not zeros, of so many planes.
     void (*pair)(const float *even, const float *odd, int count, int planes, Bfloat *to, Index to_plane);
 };

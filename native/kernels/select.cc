@@ -31,7 +31,9 @@ constexpr LayerKernel kLayerTable[] = {
 #undef STRIPE
 #define COMBINE(isa, T, type)                                                                                          \
     LAYER(isa, T, type, "winograd3") LAYER(isa, T, type, "winograd4") LAYER(isa, T, type, "winograd6")
+#define POINTS COMBINE
 #include "kernels.inc"
+#undef POINTS
 #undef COMBINE
 #undef LAYER
 };
