@@ -78,8 +78,9 @@ constexpr double kMatrixRate = 500, kWideMatrixRate = 130, kHalfColumns = 1.4;
 // Its filters take so many times as long to bring as those of float32: three planes are half as large again, and what
 // images of 8x6 and 8x8 pixels took beside `scatter` is more than that.
 constexpr double kWideFilter = 2.3, kHalfFilter = 0.5;
-// In Winograd's algorithm it makes so many, of so many tiles at a time, and such elements are made planes or results.
-constexpr double kPointRate = 130, kPointTiles = 32, kPlaneRate = 3, kResultRate = 4.5;
+// In Winograd's algorithm it makes so many, of so many tiles at a time, its filter takes so many times as long to
+// bring, and so many elements are made planes or results.
+constexpr double kPointRate = 140, kPointTiles = 32, kPointFilter = 2, kPlaneRate = 3, kResultRate = 4.5;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -183,7 +184,7 @@ double points_by_unit(const Plan &plan, const Machine &machine, const Work &work
     const double filled = rounded_up(work.tiles, kPointTiles) / work.tiles *
                           rounded_up(real(channels.columns), kMatrixColumns / 2) / real(channels.columns) *
                           rounded_up(real(channels.depth), kMatrixDepth) / real(channels.depth);
-    return work.products * filled / kPointRate + far(machine, work.filter * kWideFilter) + work.source / kPlaneRate +
+    return work.products * filled / kPointRate + far(machine, work.filter * kPointFilter) + work.source / kPlaneRate +
            work.target / kResultRate;
 }
 

@@ -5,22 +5,16 @@
 #include <atomic>
 #include <numeric>
 
-#include "lines.h"
-
 namespace backstride {
 namespace {
 
-/// Tiles and columns of one product: by vectors its factors, and the sums at all points, should stay in a second-level
-/// cache. A matrix unit takes more tiles than such a cache holds of all points, and all columns that there are, so that
-/// the tiles of one point stay there while the filter's, one after the other, are read from beyond.
+/// Tiles of one product.
 struct Sizes {
-    Index fewest_tiles, tiles, most_tiles, columns, most_columns;
+    Index fewest, usual, most;
 };
-constexpr Sizes kByVectors = {14, 56, 112, 64, 64}, kByUnit = {2 * kMatrixRows, 64, 256, 512, 768};
-const Sizes &sizes_of(const Plan &plan) { return by_unit(plan) ? kByUnit : kByVectors; }
-constexpr Index kMostColumns = kByUnit.most_columns;
-// The points that a thread makes for itself, which are to stay there, or that all make for all: more for a filter that
-// is so large that each round reads it from memory.
+constexpr Sizes kByVectors = {14, 56, 112}, kByUnit = {2 * kMatrixRows, 64, 256};
+// The points that a thread makes for itself, which are to stay in a second-level cache, or that all make for all: more
+// for a filter that is so large that each round reads it from memory.
 constexpr Index kOwnBytes = 512 << 10, kSharedBytes = 8 << 20, kMostSharedBytes = 16 << 20;
 // The points of a thread with their sums, and the filter, which stay in the cache of a processor with a matrix unit;
 // and the former if the filter does not. In turns, 121 to 1024 tiles of 16 points, 256 and 512 channels: 4 MB took 1.1
@@ -36,19 +30,6 @@ constexpr Index kMostChunks = 8;
 constexpr std::size_t kMostListed = 512;
 // Bytes, so that neighbours in one direction do not fall into one set of the first-level cache.
 constexpr Index kRowPadding = 64, kPointPadding = 320;
-// Columns that streams and cuts begin with.
-constexpr Index kUnitColumns = kMatrixColumns / 2;
-Index whole_columns(Index columns) { return ceil_div(columns, kUnitColumns) * kUnitColumns; }
-
-/// How the columns of a group are divided: `together` of all streams that are columns make one part, if they have few
-/// channels, or else the channels of each are cut into parts.
-struct Division {
-    Division(const Plan &plan, const Lines &lines, const Channels &channels)
-        : streams(plan.wrt == Operand::output ? lines.streams() : 1),
-          together(std::clamp<Index>(sizes_of(plan).columns / channels.columns, 1, streams)),
-          cuts(ceil_div(channels.columns, sizes_of(plan).most_columns)) {}
-    Index streams, together, cuts;
-};
 
 /// How an axis is computed in so many points with the fewest products, if it has more than one tap.
 std::optional<Scheme::Along> along_axis(Operand wrt, const Axis &axis, int points) {
@@ -101,11 +82,6 @@ std::optional<Scheme> make_scheme(const Plan &plan, int points) {
     return scheme;
 }
 
-bool by_unit(const Plan &plan) {
-    return sum_of(plan.element) == Element::float32 && plan.wrt != Operand::filter && matrix_functions(plan.isa) &&
-           matrix_unit_granted();
-}
-
 Work work_of(const Plan &plan, const Scheme &scheme) {
     const Lines lines(plan, scheme);
     const Channels channels(plan);
@@ -129,225 +105,10 @@ Work work_of(const Plan &plan, const Scheme &scheme) {
 
 namespace {
 
-/// Transforms a filter and puts its values in order.
-template <class T> class Packer {
-    using Part = typename PackedPoints<T>::Part;
-
-  public:
-    Packer(const Plan &plan, const Scheme &scheme, const View &filter)
-        : plan_(plan), filter_(filter), lines_(plan, scheme), channels_(plan), points_(lines_.points()),
-          taps_(Index{lines_.height.form().taps} * lines_.width.form().taps), by_unit_(by_unit(plan)),
-          chunks_(channels_.depth),
-          width_(by_unit_ ? kMatrixColumns
-                          : choose_kernel(plan.isa, sum_of(plan.element), sizes_of(plan).columns).columns),
-          transform_(combine_functions<T>(plan.isa).filter[scheme.axes[0].index][scheme.axes[1].index]) {}
-
-    /// The parts of a group, which take `size` elements.
-    std::vector<Part> cut(Index &size) const {
-        const auto [all, streams, cuts] = Division(plan_, lines_, channels_);
-        std::vector<Part> parts;
-        for (Index stream = 0; stream < all; stream += streams)
-            for (Index i = 0; i < cuts; ++i) {
-                const Index first = cut_at(i, cuts), last = cut_at(i + 1, cuts);
-                Part part{stream, std::min(streams, all - stream), first, last - first, 0, {}};
-                const Index columns = by_unit_ ? whole_columns(part.channels) : part.channels;
-                for (Index index = 0; index < points_; ++index) {
-                    typename Part::Point point{size, 0, {}, {}};
-                    for (Index n = 0; n < part.streams; ++n) {
-                        bool live = false;
-                        for (Index plane = 0; plane < lines_.planes(); ++plane)
-                            if (lines_.live(lines_.transposed ? Lines::Piece{stream + n, plane} : lines_.piece(plane),
-                                            index)) {
-                                live = true;
-                                if (std::ranges::find(point.planes, plane) == point.planes.end())
-                                    point.planes.push_back(plane);
-                            }
-                        point.first_column.push_back(live ? point.columns : -1);
-                        point.columns += live ? columns : 0;
-                    }
-                    part.most_columns = std::max(part.most_columns, point.columns);
-                    size += point.columns * depth_size() * static_cast<Index>(point.planes.size());
-                    part.points.push_back(std::move(point));
-                }
-                parts.push_back(std::move(part));
-            }
-        return parts;
-    }
-
-    /// Packs all groups to `to`; whether all values are finite.
-    bool pack(const std::vector<Part> &parts, Index size, void *to, Poll poll) const {
-        const Index out_channels = filter_.shape[3], in_channels = filter_.shape[4] / plan_.geometry.groups;
-        const Index rows = ceil_div(out_channels, kRows), columns = ceil_div(in_channels, kChannels);
-        const Index pieces = lines_.streams() * lines_.chunks();
-        std::atomic<bool> finite = true;
-        parallel_for(
-            plan_.geometry.groups * pieces * rows * columns,
-            [&](Index task) {
-                const Index row = task / columns % rows * kRows, column = task % columns * kChannels;
-                const Block block{task / columns / rows / pieces,
-                                  lines_.piece(task / columns / rows % pieces),
-                                  {row, std::min(row + kRows, out_channels)},
-                                  {column, std::min(column + kChannels, in_channels)}};
-                std::vector<T> values(static_cast<std::size_t>(points_ * kRows * kChannels));
-                if (!transform(block, values.data()))
-                    finite = false;
-                for (Index point = 0; point < points_; ++point)
-                    for (const Part &part : parts)
-                        place(block, part, point, values.data() + point * kRows * kChannels, block.group * size, to);
-            },
-            poll);
-        return finite;
-    }
-
-  private:
-    static constexpr Index kRows = kUnitColumns, kChannels = 64;
-    static constexpr T kZeros[kUnitColumns] = {};
-
-    Index depth_size() const { return by_unit_ ? kPlanes * chunks_.depth() : channels_.depth; }
-    Index cut_at(Index cut, Index cuts) const {
-        return std::min(channels_.columns, whole_columns(cut * channels_.columns / cuts));
-    }
-
-    /// Up to kRows x kChannels filters of one piece: output channels and input channels of a group.
-    struct Block {
-        Index group;
-        Lines::Piece piece;
-        Range out, in;
-    };
-
-    /// The values at all points, in matrices of kRows x kChannels; whether they are finite.
-    bool transform(const Block &block, T *values) const {
-        std::vector<T> scratch(static_cast<std::size_t>((taps_ + 1) * kChannels));
-        const T *const zeros = scratch.data() + taps_ * kChannels;
-        const T *in[kMostPoints * kMostPoints];
-        T *out[kMostPoints * kMostPoints];
-        bool finite = true;
-        const Line &height = lines_.height, &width = lines_.width;
-        const auto [stream, chunk] = block.piece;
-        for (Index row = 0; row < block.out.count(); ++row) {
-            for (Index tap = 0; tap < taps_; ++tap) {
-                const Index h =
-                    height.filter_cell(stream / width.streams(), chunk / width.chunks(), tap / width.form().taps);
-                const Index w =
-                    width.filter_cell(stream % width.streams(), chunk % width.chunks(), tap % width.form().taps);
-                in[tap] = zeros;
-                if (h < 0 || w < 0)
-                    continue;
-                const Index channel = block.group * (filter_.shape[4] / plan_.geometry.groups) + block.in.first;
-                const Index offset = h * filter_.stride[1] + w * filter_.stride[2] +
-                                     (block.out.first + row) * filter_.stride[3] + channel * filter_.stride[4];
-                T *const cell = scratch.data() + tap * kChannels;
-                load(plan_.element, plan_.isa, {at(filter_, plan_.element, offset), 0, filter_.stride[4]}, 1,
-                     block.in.count(), cell, kChannels);
-                in[tap] = cell;
-            }
-            for (Index point = 0; point < points_; ++point)
-                out[point] = values + (point * kRows + row) * kChannels;
-            finite = transform_({in, out, block.in.count()}) && finite;
-        }
-        return finite;
-    }
-
-    /// Copies what a part has of a block's values at one point, which are zeros around those of the filter, to its
-    /// panels in the group that begins with this element.
-    void place(const Block &block, const Part &part, Index index, const T *values, Index first, void *to) const {
-        const Index stream = lines_.transposed ? block.piece.stream - part.first_stream : 0;
-        const auto &point = part.points[static_cast<std::size_t>(index)];
-        const auto plane = std::ranges::find(point.planes, lines_.plane(block.piece));
-        if (stream < 0 || stream >= part.streams || plane == point.planes.end())
-            return;
-        const Index own = point.first_column[static_cast<std::size_t>(stream)];
-        if (own < 0)
-            return;
-        const Index segment = plane - point.planes.begin(), segments = static_cast<Index>(point.planes.size());
-        const Range columns = lines_.transposed ? block.out : block.in;
-        const Index last = std::min(columns.last, part.first_channel + part.channels);
-        for (Index channel = std::max(columns.first, part.first_channel); channel < last;) {
-            const Index column = own + channel - part.first_channel;
-            const Index panel = column / width_ * width_, panel_columns = std::min(width_, point.columns - panel);
-            const Index at = first + point.offset + (panel * segments + segment * panel_columns) * depth_size();
-            const Columns some{channel - columns.first, std::min(last - channel, panel + panel_columns - column),
-                               column - panel, panel_columns};
-            if (by_unit_)
-                pair(block, values, some, static_cast<Bfloat *>(to) + at);
-            else
-                copy(block, values, some, static_cast<T *>(to) + at);
-            channel += some.count;
-        }
-    }
-
-    /// Columns of a block, counted from its first, that have a place in a panel.
-    struct Columns {
-        Index first, count, place, of_panel;
-    };
-    void copy(const Block &block, const T *values, const Columns &columns, T *to) const {
-        const Index depth = (lines_.transposed ? block.in : block.out).first;
-        T *const at = to + depth * columns.of_panel + columns.place;
-        if (lines_.transposed)
-            moves<T>(plan_.isa).transpose(values + columns.first * kChannels, kChannels, columns.count,
-                                          block.in.count(), at, columns.of_panel, false);
-        else
-            moves<T>(plan_.isa).load(values + columns.first, kChannels, block.out.count(), columns.count, at,
-                                     columns.of_panel);
-    }
-    /// The same for a matrix unit, with zeros after the last columns and the last of the depth.
-    void pair(const Block &block, const T *values, const Columns &columns, Bfloat *to) const {
-        if constexpr (std::is_same_v<T, float>) {
-            const MatrixFunctions &unit = *matrix_functions(plan_.isa);
-            const Range depth = lines_.transposed ? block.in : block.out;
-            const Index last = depth.last == channels_.depth ? chunks_.depth() : depth.last;
-            const Index chunk = chunks_.each, plane = columns.of_panel * chunk;
-            T turned[kChannels * kUnitColumns];
-            for (Index column = 0; column < columns.count; column += kUnitColumns) {
-                const T *rows = values + columns.first + column;
-                Index row = kChannels, existing = kRows;
-                if (lines_.transposed) {
-                    moves<T>(plan_.isa).transpose(values + (columns.first + column) * kChannels, kChannels,
-                                                  kUnitColumns, kChannels, turned, kUnitColumns, false);
-                    rows = turned;
-                    row = kUnitColumns;
-                    existing = kChannels;
-                }
-                for (Index k = depth.first; k < last; k += 2) {
-                    const T *const even = k - depth.first < existing ? rows + (k - depth.first) * row : kZeros;
-                    const T *const odd = even == kZeros ? kZeros : even + row;
-                    unit.pair(even, odd, kUnitColumns, kPlanes,
-                              to + k / chunk * kPlanes * plane + (columns.place + column) * chunk +
-                                  k % chunk * kUnitColumns,
-                              plane);
-                }
-            }
-        }
-    }
-
-    const Plan &plan_;
-    const View &filter_;
-    const Lines lines_;
-    const Channels channels_;
-    const Index points_, taps_;
-    const bool by_unit_;
-    const Chunks chunks_; // of the depth, for the unit
-    const Index width_;   // of a panel
-    const typename CombineFunctions<T>::Function transform_;
-};
-
-} // namespace
-
-template <class T>
-PackedPoints<T>::PackedPoints(const Plan &plan, const Scheme &scheme, const View &filter, Poll poll)
-    : scheme_(scheme), by_unit_(backstride::by_unit(plan)),
-      kernel_(&choose_kernel(plan.isa, sum_of(plan.element), sizes_of(plan).columns)), groups_(plan.geometry.groups) {
-    const Packer<T> packer(plan, scheme, filter);
-    parts_ = packer.cut(group_size_);
-    data_.emplace(bytes());
-    finite_ = packer.pack(parts_, group_size_, data_->get(), poll);
-}
-
-namespace {
-
 /// A call, in which points are kept as Factor: T, or Bfloat in three planes for a matrix unit.
 template <class T, class Factor> class Winograd {
     static constexpr bool kUnit = !std::is_same_v<T, Factor>;
+    static constexpr Sizes kSizes = kUnit ? kByUnit : kByVectors;
     using Part = typename PackedPoints<T>::Part;
 
   public:
@@ -355,11 +116,11 @@ template <class T, class Factor> class Winograd {
              const View &target)
         : plan_(plan), source_(source), target_(target), filter_(filter), epilogue_(epilogue),
           lines_(plan, filter.scheme()), channels_(plan), points_(lines_.points()), planes_(lines_.planes()),
-          tiles_(lines_.all_tiles()), sizes_(sizes_of(plan)), chunks_(channels_.depth),
+          tiles_(lines_.all_tiles()), chunks_(channels_.depth),
           row_(kUnit ? plan.geometry.groups * pixel_size() : padded<T>(source.shape[4], kRowPadding)),
           readable_(in_place<T>(source, plan.element)), direct_(in_place<T>(target, plan.element)),
           streaming_(direct_ && epilogue.empty() && streamed<T>(target, plan.element, common_channels())),
-          zeros_(static_cast<std::size_t>(std::max(source.shape[4], kMostColumns))),
+          zeros_(static_cast<std::size_t>(std::max(source.shape[4], Division::kMostColumns))),
           functions_(combine_functions<T>(plan.isa)), unit_(matrix_functions(plan.isa)),
           height_(filter.scheme().axes[0].index), width_(filter.scheme().axes[1].index) {
         cut();
@@ -436,7 +197,7 @@ template <class T, class Factor> class Winograd {
     /// Where the points of a tile begin: those for the unit in pieces of tiles, as the unit reads them.
     Index start_of(Index tile) const { return tile / rows_ * rows_ * row_ + tile % rows_ * chunks_.each; }
     /// From the sums of a tile to those of the next.
-    static Index sums_row(const Part &part) { return part.most_columns + (kUnit ? kUnitColumns : 0); }
+    static Index sums_row(const Part &part) { return part.most_columns + (kUnit ? kHalfPanel : 0); }
     /// So many tiles with those that the unit multiplies with them.
     Index whole_pieces(Index tiles) const { return ceil_div(tiles, rows_) * rows_; }
     /// So many tiles with those that are multiplied in the time that these take.
@@ -541,17 +302,17 @@ template <class T, class Factor> class Winograd {
 
         const Index most_own = most(2 * share, tile + copied + sums);
         const Index shared = std::clamp(filter_.bytes() / 4, kSharedBytes, kMostSharedBytes);
-        const Index all = std::min(std::max(shared / tile, sizes_.tiles), most(quarter, tile + copied));
+        const Index all = std::min(std::max(shared / tile, kSizes.usual), most(quarter, tile + copied));
         const Index own = std::min(own_tiles(tile, sums), most_own);
-        alone_ = own >= sizes_.fewest_tiles && (kUnit || reads_less(tile, own, all));
+        alone_ = own >= kSizes.fewest && (kUnit || reads_less(tile, own, all));
         Index rounds = ceil_div(tiles_, alone_ ? own : all);
         if (kUnit && alone_ && rounds < kEnoughTasks)
             rounds = ceil_div(rounds, threads()) * threads();
         round_ = std::min(together(ceil_div(tiles_, rounds)), std::max(alone_ ? own : all, Index{1}));
         cut_boxes();
         const Index tasks = kUnit ? 2 * threads() : kEnoughTasks;
-        block_ = std::min(std::clamp(round_ / ceil_div(tasks, matrices()), sizes_.fewest_tiles, sizes_.tiles),
-                          most(share, sums));
+        block_ =
+            std::min(std::clamp(round_ / ceil_div(tasks, matrices()), kSizes.fewest, kSizes.usual), most(share, sums));
         point_ = padded<Factor>(whole_pieces(round_) * row_, kPointPadding);
         most_threads_ = workspace.threads(padding + whole_pieces(std::min(block_, round_)) * sums, 3 * quarter);
     }
@@ -559,11 +320,9 @@ template <class T, class Factor> class Winograd {
     /// Tiles that a thread makes for itself.
     Index own_tiles(Index tile, Index sums) const {
         if (!kUnit)
-            return std::min(std::clamp(kOwnBytes / tile, sizes_.fewest_tiles, sizes_.most_tiles),
-                            ceil_div(tiles_, kEnoughTasks));
+            return std::min(std::clamp(kOwnBytes / tile, kSizes.fewest, kSizes.most), ceil_div(tiles_, kEnoughTasks));
         const Index room = filter_.bytes() <= kNearBytes ? kNearBytes : kFarBytes;
-        return std::min(std::clamp(room / (tile + sums) / sizes_.fewest_tiles * sizes_.fewest_tiles, sizes_.tiles,
-                                   sizes_.most_tiles),
+        return std::min(std::clamp(room / (tile + sums) / kSizes.fewest * kSizes.fewest, kSizes.usual, kSizes.most),
                         together(ceil_div(tiles_, threads())));
     }
     /// Whether less is read from beyond the second-level cache if each thread makes points for itself.
@@ -684,10 +443,10 @@ template <class T, class Factor> class Winograd {
                 pairs.chunks = (cut % cuts + 1) * chunks_.count / cuts - from;
                 pairs.continued = cut > 0;
                 for (Index column = 0; column < point.columns; column += kMatrixColumns) {
-                    pairs.halves = point.columns - column > kUnitColumns ? 2 : 1;
+                    pairs.halves = point.columns - column > kHalfPanel ? 2 : 1;
                     pairs.b =
                         filter_.template panels<Factor>(group, point) +
-                        (column * depth + pairs.halves * kUnitColumns * (segment * chunks_.count + from)) * chunk_size;
+                        (column * depth + pairs.halves * kHalfPanel * (segment * chunks_.count + from)) * chunk_size;
                     for (Index tile = tiles.first; tile < tiles.last; tile += 2 * rows_) {
                         pairs.lines = tile + rows_ < tiles.last ? 2 : 1;
                         for (int line = 0; line < pairs.lines; ++line) {
@@ -744,7 +503,7 @@ template <class T, class Factor> class Winograd {
             const Index column = part.points[static_cast<std::size_t>(point)].first_column[static_cast<std::size_t>(n)];
             in[point] = column < 0 ? zeros_.data() : sums + point * sums_point + column;
         }
-        alignas(64) T scratch[kMostColumns]; // for all cells that do not exist
+        alignas(64) T scratch[Division::kMostColumns]; // for all cells that do not exist
         T *out[kMostPoints * kMostPoints];
         const Lines::Place at = lines_.place(round.first + tile);
         const Index channel = group * channels_.columns + part.first_channel;
@@ -789,7 +548,6 @@ template <class T, class Factor> class Winograd {
     const Lines lines_;
     const Channels channels_;
     const Index points_, planes_, tiles_;
-    const Sizes &sizes_;
     const Chunks chunks_;                      // of the depth, for the unit
     const Index row_;                          // from a tile at one point to the next
     const bool readable_, direct_, streaming_; // whether the source and the result are in place
@@ -818,7 +576,6 @@ void winograd(const Plan &plan, const View &source, const PackedPoints<T> &filte
 }
 
 #define INSTANTIATE(T)                                                                                                 \
-    template class PackedPoints<T>;                                                                                    \
     template void winograd(const Plan &, const View &, const PackedPoints<T> &, const Epilogue<T> &, const View &,     \
                            const std::function<void(const std::vector<Cells> &)> &, Poll);
 INSTANTIATE(float)
