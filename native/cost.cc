@@ -78,9 +78,11 @@ constexpr double kMatrixRate = 500, kWideMatrixRate = 130, kHalfColumns = 1.4;
 // Its filters take so many times as long to bring as those of float32: three planes are half as large again, and what
 // images of 8x6 and 8x8 pixels took beside `scatter` is more than that.
 constexpr double kWideFilter = 2.3, kHalfFilter = 0.5;
-// In Winograd's algorithm it makes so many, of so many tiles at a time, its filter takes so many times as long to
-// bring, and so many elements are made planes or results.
-constexpr double kPointRate = 140, kPointTiles = 32, kPointFilter = 2, kPlaneRate = 3, kResultRate = 4.5;
+// In Winograd's algorithm it makes so many, of so many tiles at a time. What of the filter is beyond kNear takes so
+// many times as long to bring as weights do. So many elements are made planes, or results of sums.
+constexpr double kPointRate = 140, kPointTiles = 32, kPointFilter = 3, kPlaneRate = 3, kResultRate = 4.5;
+// In layers that are folded it makes more, since their sums are long.
+constexpr double kFolded = 0.9;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -184,8 +186,8 @@ double points_by_unit(const Plan &plan, const Machine &machine, const Work &work
     const double filled = rounded_up(work.tiles, kPointTiles) / work.tiles *
                           rounded_up(real(channels.columns), kMatrixColumns / 2) / real(channels.columns) *
                           rounded_up(real(channels.depth), kMatrixDepth) / real(channels.depth);
-    return work.products * filled / kPointRate + far(machine, work.filter * kPointFilter) + work.source / kPlaneRate +
-           work.target / kResultRate;
+    return work.products * filled / kPointRate + std::max(0.0, work.filter - kNear) / machine.weights * kPointFilter +
+           work.source / kPlaneRate + work.target / kResultRate;
 }
 
 /// Elements of points made in a nanosecond, by calls of so many channels at most, each of which takes as long as some.
@@ -281,8 +283,10 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
     case Algorithm::lanes:
         if (!lanes_fit(plan))
             break;
-        return size * (products(geometry) / lanes_filled(plan) / kLanes / machine.products + input / machine.lanes +
-                       pack + moved);
+        // Rows are put apart for each cell along the depth that reads them.
+        return size *
+               (products(geometry) / lanes_filled(plan) / kLanes / machine.products +
+                input * meetings(geometry.axes[0]) / real(geometry.axes[0].input) / machine.lanes + pack + moved);
     case Algorithm::merged:
         if (!merged_fits(plan))
             break;
@@ -293,7 +297,8 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         const auto fold = fold_of(plan);
         const bool wide = plan.element != Element::bfloat16;
         const double read = extends(plan) ? 1 : reached(geometry) * (regions(plan) + 2) / 3;
-        return matrix_products(fold ? folded_layer(plan, *fold) : plan) / (wide ? kWideMatrixRate : kMatrixRate) +
+        return (fold ? kFolded * matrix_products(folded_layer(plan, *fold)) : matrix_products(plan)) /
+                   (wide ? kWideMatrixRate : kMatrixRate) +
                far(machine, filter * read * (wide ? kWideFilter : kHalfFilter)) + pack + moved + kUnit;
     }
     case Algorithm::taps: break;

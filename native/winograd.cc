@@ -21,6 +21,8 @@ constexpr Index kOwnBytes = 512 << 10, kSharedBytes = 8 << 20, kMostSharedBytes 
 // to 1.2 times as long, 16 MB up to 1.3 times, and parts of 128 columns, with sums that stay in the cache, 1.1 to 1.4
 // times.
 constexpr Index kNearBytes = 1536 << 10, kFarBytes = 8 << 20;
+// With fewer tiles for each thread it pays to make their points together, and to bring the filter once.
+constexpr Index kFewestOwn = 56;
 // Of some of the depth of the tiles of one point, which stays there while all columns meet it.
 constexpr Index kCachedDepth = 1 << 20;
 constexpr Index kEnoughTasks = 16;
@@ -303,8 +305,8 @@ template <class T, class Factor> class Winograd {
         const Index most_own = most(2 * share, tile + copied + sums);
         const Index shared = std::clamp(filter_.bytes() / 4, kSharedBytes, kMostSharedBytes);
         const Index all = std::min(std::max(shared / tile, kSizes.usual), most(quarter, tile + copied));
-        const Index own = std::min(own_tiles(tile, sums), most_own);
-        alone_ = own >= kSizes.fewest && (kUnit || reads_less(tile, own, all));
+        const Index own = std::min(own_tiles(tile, sums, copied), most_own);
+        alone_ = own >= kSizes.fewest && (kUnit ? tiles_ >= kFewestOwn * threads() : reads_less(tile, own, all));
         Index rounds = ceil_div(tiles_, alone_ ? own : all);
         if (kUnit && alone_ && rounds < kEnoughTasks)
             rounds = ceil_div(rounds, threads()) * threads();
@@ -317,12 +319,13 @@ template <class T, class Factor> class Winograd {
         most_threads_ = workspace.threads(padding + whole_pieces(std::min(block_, round_)) * sums, 3 * quarter);
     }
 
-    /// Tiles that a thread makes for itself.
-    Index own_tiles(Index tile, Index sums) const {
+    /// Tiles that a thread makes for itself, by the bytes of their points, their sums and their copies.
+    Index own_tiles(Index tile, Index sums, Index copied) const {
         if (!kUnit)
             return std::min(std::clamp(kOwnBytes / tile, kSizes.fewest, kSizes.most), ceil_div(tiles_, kEnoughTasks));
-        const Index room = filter_.bytes() <= kNearBytes ? kNearBytes : kFarBytes;
-        return std::min(std::clamp(room / (tile + sums) / kSizes.fewest * kSizes.fewest, kSizes.usual, kSizes.most),
+        const Index room =
+            filter_.bytes() <= kNearBytes ? kNearBytes / (tile + sums + copied) : kFarBytes / (tile + sums);
+        return std::min(std::clamp(room / kSizes.fewest * kSizes.fewest, kSizes.usual, kSizes.most),
                         together(ceil_div(tiles_, threads())));
     }
     /// Whether less is read from beyond the second-level cache if each thread makes points for itself.

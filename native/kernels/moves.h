@@ -120,9 +120,16 @@ void transpose_squares(const S *from, Index from_row, Index rows, Index columns,
 template <class V, class S>
 void transpose(const S *from, Index from_row, Index rows, Index columns, typename V::Scalar *to, Index to_row,
                bool streaming) {
-    if constexpr (V::kWidth * sizeof(typename V::Scalar) == 64)
-        if (streaming && can_stream<V>(to, to_row))
-            return transpose_squares<V, true>(from, from_row, rows, columns, to, to_row);
+    if constexpr (V::kWidth * sizeof(typename V::Scalar) == 64) {
+        const Index beyond =
+            static_cast<Index>(reinterpret_cast<std::uintptr_t>(to) / sizeof(typename V::Scalar)) % V::kWidth;
+        const Index head = beyond == 0 ? 0 : V::kWidth - beyond; // up to the first whole line
+        if (streaming && head < rows && can_stream<V>(to + head, to_row)) {
+            transpose_squares<V, false>(from, from_row, head, columns, to, to_row);
+            return transpose_squares<V, true>(from + head * from_row, from_row, rows - head, columns, to + head,
+                                              to_row);
+        }
+    }
     transpose_squares<V, false>(from, from_row, rows, columns, to, to_row);
 }
 
