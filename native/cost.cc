@@ -78,9 +78,11 @@ constexpr double kMatrixRate = 500, kWideMatrixRate = 130, kHalfColumns = 1.4;
 // Its filters take so many times as long to bring as those of float32: three planes are half as large again, and what
 // images of 8x6 and 8x8 pixels took beside `scatter` is more than that.
 constexpr double kWideFilter = 2.3, kHalfFilter = 0.5;
-// In Winograd's algorithm it makes so many, of so many tiles at a time. What of the filter is beyond kNear takes so
-// many times as long to bring as weights do. So many elements are made planes, or results of sums.
-constexpr double kPointRate = 140, kPointTiles = 32, kPointFilter = 3, kPlaneRate = 3, kResultRate = 4.5;
+// In Winograd's algorithm it makes so many, of so many tiles at a time. Its filter takes so many times as long to
+// bring, and in planes so many times as long to pack. So many elements are made planes, fewer if more than so many of a
+// tile's do not stay in the cache, up to so many times; or results of sums.
+constexpr double kPointRate = 140, kPointTiles = 32, kPointFilter = 1.25, kPointPacks = 4, kPlaneRate = 3,
+                 kNearPlanes = 4096, kFarPlanes = 3, kResultRate = 4.5;
 // In layers that are folded it makes more, since their sums are long.
 constexpr double kFolded = 0.9;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
@@ -186,8 +188,9 @@ double points_by_unit(const Plan &plan, const Machine &machine, const Work &work
     const double filled = rounded_up(work.tiles, kPointTiles) / work.tiles *
                           rounded_up(real(channels.columns), kMatrixColumns / 2) / real(channels.columns) *
                           rounded_up(real(channels.depth), kMatrixDepth) / real(channels.depth);
-    return work.products * filled / kPointRate + std::max(0.0, work.filter - kNear) / machine.weights * kPointFilter +
-           work.source / kPlaneRate + work.target / kResultRate;
+    return work.products * filled / kPointRate + far(machine, work.filter * kPointFilter) +
+           work.source / kPlaneRate * std::clamp(work.places * real(channels.depth) / kNearPlanes, 1.0, kFarPlanes) +
+           work.target / kResultRate;
 }
 
 /// Elements of points made in a nanosecond, by calls of so many channels at most, each of which takes as long as some.
@@ -308,7 +311,7 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
         const Work work = work_of(plan, *plan.scheme);
         if (by_unit(plan))
             return points_by_unit(plan, machine, work) + moved +
-                   (packed ? 0 : work.filter / machine.points * (gradient ? kGradientPoints : 1)) + kStages;
+                   (packed ? 0 : work.filter / machine.points * kPointPacks) + kStages;
         const double filled = rounded_up(work.columns, machine.columns / size) / work.columns;
         const double planes = gradient ? kSomePlaces : work.places >= kManyPlaces ? kFarPlaces : 1;
         const double source = machine.source / (work.filter > kCached ? planes : 1),
