@@ -83,8 +83,8 @@ constexpr double kWideFilter = 2.3, kHalfFilter = 0.5;
 // tile's do not stay in the cache, up to so many times; or results of sums.
 constexpr double kPointRate = 140, kPointTiles = 32, kPointFilter = 1.25, kPointPacks = 4, kPlaneRate = 3,
                  kNearPlanes = 4096, kFarPlanes = 3, kResultRate = 4.5;
-// In layers that are folded it makes more, since their sums are long.
-constexpr double kFolded = 0.9;
+// In layers that are folded it makes more, since their sums are long; their filter takes so many times as long to pack.
+constexpr double kFolded = 0.9, kFoldedPacks = 8;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -299,10 +299,12 @@ double cost(const Plan &plan, Algorithm algorithm, bool packed) {
             break;
         const auto fold = fold_of(plan);
         const bool wide = plan.element != Element::bfloat16;
+        const double pack_folded =
+            fold && !packed ? kFoldedPacks * real(folded_filter_size(plan, *fold)) / machine.pack : 0;
         const double read = extends(plan) ? 1 : reached(geometry) * (regions(plan) + 2) / 3;
         return (fold ? kFolded * matrix_products(folded_layer(plan, *fold)) : matrix_products(plan)) /
                    (wide ? kWideMatrixRate : kMatrixRate) +
-               far(machine, filter * read * (wide ? kWideFilter : kHalfFilter)) + pack + moved + kUnit;
+               far(machine, filter * read * (wide ? kWideFilter : kHalfFilter)) + pack + pack_folded + moved + kUnit;
     }
     case Algorithm::taps: break;
     case Algorithm::winograd: {

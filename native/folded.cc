@@ -14,6 +14,8 @@ namespace {
 constexpr double kWorth = 0.8;
 // The most columns that there may be, and the most positions along an axis that are taken together.
 constexpr Index kMostColumns = 1 << 16, kMostSteps = 16;
+// So much of the depth is folded at a time: rows of columns whose lines stay in the first-level cache.
+constexpr Index kDepth = 64;
 
 /// Periods begin at cells x with (x + pad - shift) divisible by the stride.
 Fold::Along along(const Axis &axis, Index positions, Index shift) {
@@ -115,7 +117,7 @@ Index folded_filter_size(const Plan &plan, const Fold &fold) {
     return size;
 }
 
-View folded_filter(const Plan &plan, const Fold &fold, const View &filter, void *room) {
+View folded_filter(const Plan &plan, const Fold &fold, const View &filter, void *room, Poll poll) {
     const auto &[d, h, w] = fold.axes;
     const Index channels = filter.shape[3], depth = filter.shape[4];
     const View folded = contiguous({nullptr, {d.window, h.window, w.window, depth, fold.cells() * channels}, {}}, room);
@@ -129,18 +131,25 @@ View folded_filter(const Plan &plan, const Fold &fold, const View &filter, void 
     };
     visit(plan.element, [&](auto value) {
         using S = decltype(value);
-        std::fill_n(static_cast<S *>(room), folded_filter_size(plan, fold), S{});
-        each(0, h.period * w.period * channels, [&](Index to_d, Index from_d) {
-            each(1, w.period * channels, [&](Index to_h, Index from_h) {
-                each(2, channels, [&](Index to_w, Index from_w) {
-                    S *const to = static_cast<S *>(room) + to_d + to_h + to_w;
-                    const S *const from = static_cast<const S *>(filter.data) + from_d + from_h + from_w;
-                    for (Index k = 0; k < depth; ++k)
-                        for (Index c = 0; c < channels; ++c)
-                            to[k * folded.stride[3] + c] = from[k * filter.stride[4] + c * filter.stride[3]];
+        const auto fold_some = [&](Range some) { // of the depth
+            for (Index n = 0; n < d.window * h.window * w.window; ++n)
+                std::fill_n(static_cast<S *>(room) + (n * depth + some.first) * folded.shape[4],
+                            some.count() * folded.shape[4], S{});
+            each(0, h.period * w.period * channels, [&](Index to_d, Index from_d) {
+                each(1, w.period * channels, [&](Index to_h, Index from_h) {
+                    each(2, channels, [&](Index to_w, Index from_w) {
+                        S *const to = static_cast<S *>(room) + to_d + to_h + to_w;
+                        const S *const from = static_cast<const S *>(filter.data) + from_d + from_h + from_w;
+                        for (Index k = some.first; k < some.last; ++k)
+                            for (Index c = 0; c < channels; ++c)
+                                to[k * folded.stride[3] + c] = from[k * filter.stride[4] + c * filter.stride[3]];
+                    });
                 });
             });
-        });
+        };
+        parallel_for(
+            ceil_div(depth, kDepth),
+            [&](Index task) { fold_some({task * kDepth, std::min((task + 1) * kDepth, depth)}); }, poll);
     });
     return folded;
 }

@@ -36,7 +36,7 @@ std::optional<Fold> fold_of(const Plan &plan);
 Plan folded_layer(const Plan &plan, const Fold &fold);
 
 /// Its filter, in `room` for all elements.
-View folded_filter(const Plan &plan, const Fold &fold, const View &filter, void *room);
+View folded_filter(const Plan &plan, const Fold &fold, const View &filter, void *room, Poll poll);
 Index folded_filter_size(const Plan &plan, const Fold &fold);
 
 /// The shapes of its source and result, which are not in memory as a whole.

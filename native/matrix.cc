@@ -406,7 +406,7 @@ PackedPairs pairs(const Plan &plan, const View &filter, Poll poll) {
     if (!fold)
         return {filter, plan.element, plan.geometry.groups, depth_axis, plan.isa};
     const Buffer<char> room(folded_filter_size(plan, *fold) * size_of(plan.element));
-    PackedPairs folded(folded_filter(plan, *fold, filter, room.get()), plan.element, 1, 3, plan.isa);
+    PackedPairs folded(folded_filter(plan, *fold, filter, room.get(), poll), plan.element, 1, 3, plan.isa);
     folded.pack(poll);
     return folded;
 }
