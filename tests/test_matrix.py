@@ -81,6 +81,51 @@ def without_unit(wrt: str, geometry: Geometry, operands: dict[str, np.ndarray]) 
         return derivative(wrt, geometry, operands, "")
 
 
+def assert_small_errors(wrt: str, geometry: Geometry, kernel: str, distribution: str) -> None:
+    operands = reals(geometry, kernel, distribution)
+    want = exact(wrt, geometry, operands)
+    ours, plain = (
+        np.sqrt(np.mean((found.astype(np.float64) - want) ** 2))
+        for found in (derivative(wrt, geometry, operands, kernel), without_unit(wrt, geometry, operands))
+    )
+    assert 0 < ours <= 1.25 * plain
+
+
+def assert_nonfinite_values_stay(wrt: str, name: str, geometry: Geometry, kernel: str) -> None:
+    """Of any operand, where plain sums have them."""
+    operands = reals(geometry, kernel)
+    for value in (np.nan, np.inf, 3e38):
+        placed = operands[name].copy()
+        placed.flat[np.random.default_rng(1).integers(placed.size, size=5)] = value
+        placed.flat[[0, -1]] = value
+        with np.errstate(all="ignore"):
+            found, want = (
+                by(wrt, geometry, operands | {name: placed}) for by in (lambda *a: derivative(*a, kernel), without_unit)
+            )
+            assert_array_equal(np.isnan(found), np.isnan(want))
+            assert_array_equal(np.isinf(found), np.isinf(want))
+
+
+def assert_infinity_times_subnormal_is_infinite(geometry: Geometry, kernel: str) -> None:
+    """The unit takes it for infinity times zero, which is NaN."""
+    operands = {name: np.ones(geometry.shape(name), dtype_of(kernel)) for name in ("input", "filter")}
+    operands["input"][...] = 1e-39
+    operands["filter"].flat[5] = np.inf
+    found, want = derivative("output", geometry, operands, kernel), without_unit("output", geometry, operands)
+    assert np.isinf(want).any()
+    assert_array_equal(np.isinf(found), np.isinf(want))
+    assert not np.isnan(found).any()
+
+
+def assert_all_may_be_nan(geometry: Geometry, kernel: str) -> None:
+    operands = reals(geometry, kernel)
+    operands["input"][...] = np.nan
+    found, want = (
+        by("output", geometry, operands).astype(np.float32) for by in (lambda *a: derivative(*a, kernel), without_unit)
+    )
+    assert_array_equal(found, want)
+
+
 def test_it_is_taken_where_it_pays_unless_precision_is_strict(kernel: str) -> None:
     element = dtype_of(kernel).name
     geometry = LARGE[3].geometry
@@ -99,13 +144,7 @@ def test_it_is_taken_where_it_pays_unless_precision_is_strict(kernel: str) -> No
 @pytest.mark.parametrize("large", LARGE, ids=str)
 @pytest.mark.parametrize("wrt", ["output", "input"])
 def test_errors_are_within_the_bound_of_default(wrt: str, large: Case, distribution: str, kernel: str) -> None:
-    operands = reals(large.geometry, kernel, distribution)
-    want = exact(wrt, large.geometry, operands)
-    ours, plain = (
-        np.sqrt(np.mean((found.astype(np.float64) - want) ** 2))
-        for found in (derivative(wrt, large.geometry, operands, kernel), without_unit(wrt, large.geometry, operands))
-    )
-    assert 0 < ours <= 1.25 * plain
+    assert_small_errors(wrt, large.geometry, kernel, distribution)
 
 
 @pytest.mark.parametrize("large", LARGE, ids=str)
@@ -141,30 +180,11 @@ def at(array: np.ndarray, offset: int) -> np.ndarray:
 @pytest.mark.parametrize("large", LARGE, ids=str)
 @pytest.mark.parametrize(("wrt", "name"), [("output", "input"), ("output", "filter"), ("input", "output")])
 def test_nonfinite_values_stay_with_their_terms(wrt: str, name: str, large: Case, kernel: str) -> None:
-    operands = reals(large.geometry, kernel)
-    for value in (np.nan, np.inf, 3e38):
-        placed = operands[name].copy()
-        placed.flat[np.random.default_rng(1).integers(placed.size, size=5)] = value
-        placed.flat[[0, -1]] = value
-        with np.errstate(all="ignore"):
-            found, want = (
-                by(wrt, large.geometry, operands | {name: placed})
-                for by in (lambda *a: derivative(*a, kernel), without_unit)
-            )
-            assert_array_equal(np.isnan(found), np.isnan(want))
-            assert_array_equal(np.isinf(found), np.isinf(want))
+    assert_nonfinite_values_stay(wrt, name, large.geometry, kernel)
 
 
 def test_infinity_times_a_subnormal_number_is_infinite(kernel: str) -> None:
-    """The unit takes it for zero times infinity, which is NaN."""
-    geometry = LARGE[0].geometry
-    operands = {name: np.ones(geometry.shape(name), dtype_of(kernel)) for name in ("input", "filter")}
-    operands["input"][...] = 1e-39
-    operands["filter"].flat[5] = np.inf
-    found, want = derivative("output", geometry, operands, kernel), without_unit("output", geometry, operands)
-    assert np.isinf(want).any()
-    assert_array_equal(np.isinf(found), np.isinf(want))
-    assert not np.isnan(found).any()
+    assert_infinity_times_subnormal_is_infinite(LARGE[0].geometry, kernel)
 
 
 def test_subnormal_numbers_may_count_as_zeros_but_not_if_it_is_strict(kernel: str) -> None:
@@ -266,13 +286,7 @@ def test_a_value_that_is_not_finite_changes_no_other_bits(kernel: str) -> None:
 
 def test_everything_may_be_not_finite(kernel: str) -> None:
     for large in LARGE:
-        operands = reals(large.geometry, kernel)
-        operands["input"][...] = np.nan
-        found, want = (
-            by("output", large.geometry, operands).astype(np.float32)
-            for by in (lambda *a: derivative(*a, kernel), without_unit)
-        )
-        assert_array_equal(found, want)
+        assert_all_may_be_nan(large.geometry, kernel)
 
 
 def test_huge_strides_end(kernel: str) -> None:

@@ -11,7 +11,14 @@ import pytest
 from cases import Case, case, given, same
 from conftest import Python
 from numpy.testing import assert_array_equal
-from test_matrix import SIGNALS, derivative, exact, reals, without_unit
+from test_matrix import (
+    SIGNALS,
+    assert_all_may_be_nan,
+    assert_infinity_times_subnormal_is_infinite,
+    assert_nonfinite_values_stay,
+    assert_small_errors,
+    reals,
+)
 
 import backstride
 from backstride import _native
@@ -60,13 +67,7 @@ def test_it_is_taken_where_it_pays_unless_precision_is_strict(kernel: str) -> No
 @pytest.mark.parametrize("large", LARGE, ids=str)
 @pytest.mark.parametrize("wrt", WRT)
 def test_errors_are_within_the_bound_of_default(wrt: str, large: Case, distribution: str, kernel: str) -> None:
-    operands = reals(large.geometry, kernel, distribution)
-    want = exact(wrt, large.geometry, operands)
-    ours, plain = (
-        np.sqrt(np.mean((found.astype(np.float64) - want) ** 2))
-        for found in (derivative(wrt, large.geometry, operands, kernel), without_unit(wrt, large.geometry, operands))
-    )
-    assert 0 < ours <= 1.25 * plain
+    assert_small_errors(wrt, large.geometry, kernel, distribution)
 
 
 @pytest.mark.parametrize("large", LARGE, ids=str)
@@ -103,40 +104,16 @@ def test_bits_do_not_depend_on_threads_memory_or_layout(wrt: Any, large: Case, k
 @pytest.mark.parametrize("large", LARGE, ids=str)
 @pytest.mark.parametrize(("wrt", "name"), [("output", "input"), ("output", "filter"), ("input", "output")])
 def test_nonfinite_values_stay_with_their_terms(wrt: str, name: str, large: Case, kernel: str) -> None:
-    operands = reals(large.geometry, kernel)
-    for value in (np.nan, np.inf, 3e38):
-        placed = operands[name].copy()
-        placed.flat[np.random.default_rng(1).integers(placed.size, size=5)] = value
-        placed.flat[[0, -1]] = value
-        with np.errstate(all="ignore"):
-            found, want = (
-                by(wrt, large.geometry, operands | {name: placed})
-                for by in (lambda *a: derivative(*a, kernel), without_unit)
-            )
-            assert_array_equal(np.isnan(found), np.isnan(want))
-            assert_array_equal(np.isinf(found), np.isinf(want))
+    assert_nonfinite_values_stay(wrt, name, large.geometry, kernel)
 
 
 def test_everything_may_be_not_finite(kernel: str) -> None:
     for large in LARGE[:-2]:
-        operands = reals(large.geometry, kernel)
-        operands["input"][...] = np.nan
-        found, want = (
-            derivative("output", large.geometry, operands, kernel),
-            without_unit("output", large.geometry, operands),
-        )
-        assert_array_equal(found, want)
+        assert_all_may_be_nan(large.geometry, kernel)
 
 
 def test_infinity_times_a_subnormal_number_is_infinite(kernel: str) -> None:
-    geometry = LARGE[0].geometry
-    operands = {name: np.ones(geometry.shape(name), np.float32) for name in ("input", "filter")}
-    operands["input"][...] = 1e-39
-    operands["filter"].flat[5] = np.inf
-    found, want = derivative("output", geometry, operands, kernel), without_unit("output", geometry, operands)
-    assert np.isinf(want).any()
-    assert_array_equal(np.isinf(found), np.isinf(want))
-    assert not np.isnan(found).any()
+    assert_infinity_times_subnormal_is_infinite(LARGE[0].geometry, kernel)
 
 
 def test_integers_are_exact(kernel: str) -> None:
