@@ -15,7 +15,7 @@ constexpr double kWorth = 0.8;
 // The most columns that there may be, and the most positions along an axis that are taken together.
 constexpr Index kMostColumns = 1 << 16, kMostSteps = 16;
 // So much of the depth is folded at a time: rows of columns whose lines stay in the first-level cache.
-constexpr Index kDepth = 64;
+constexpr Index kDepth = 16;
 
 /// Periods begin at cells x with (x + pad - shift) divisible by the stride.
 Fold::Along along(const Axis &axis, Index positions, Index shift) {

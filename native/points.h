@@ -27,7 +27,8 @@ struct Division {
     static constexpr Index kColumns = 64, kUnitColumns = 512, kMostColumns = 768;
     Division(const Plan &plan, const Lines &lines, const Channels &channels)
         : streams(plan.wrt == Operand::output ? lines.streams() : 1),
-          together(std::clamp<Index>((by_unit(plan) ? kUnitColumns : kColumns) / channels.columns, 1, streams)),
+          together(std::clamp<Index>(
+              by_unit(plan) ? kUnitColumns / whole_halves(channels.columns) : kColumns / channels.columns, 1, streams)),
           cuts(ceil_div(channels.columns, by_unit(plan) ? kMostColumns : kColumns)) {}
     Index streams, together, cuts;
 };

@@ -158,15 +158,13 @@ template <class T, class Factor> class Winograd {
                 parallel_for(
                     round.count * planes_,
                     [&](Index task) { transform(round, task % round.count, task / round.count); }, poll);
-                const Index blocks = ceil_div(round.count, block_);
+                const Index block = whole_units(ceil_div(round.count, ceil_div(round.count, block_)));
+                const Index blocks = ceil_div(round.count, block);
                 parallel_for(
                     blocks * matrices(),
                     [&](Index task) {
-                        const Index block = task % blocks;
-                        const auto first = [&](Index i) {
-                            return std::min(together(i * round.count / blocks), round.count);
-                        };
-                        const Range tiles{first(block), first(block + 1)};
+                        const Index first = task % blocks * block;
+                        const Range tiles{first, std::min(first + block, round.count)};
                         const Buffer<T> sums(sums_size(tiles.count()));
                         multiply(round, tiles, task / blocks, sums.get());
                     },
@@ -198,12 +196,16 @@ template <class T, class Factor> class Winograd {
     Index sums_size(Index tiles) const { return points_ * point_sums(tiles, most_columns_); }
     /// Where the points of a tile begin: those for the unit in pieces of tiles, as the unit reads them.
     Index start_of(Index tile) const { return tile / rows_ * rows_ * row_ + tile % rows_ * chunks_.each; }
-    /// From the sums of a tile to those of the next.
+    /// From the sums of a tile to those of the next, which do not begin in the same sets of the cache.
     static Index sums_row(const Part &part) { return part.most_columns + (kUnit ? kHalfPanel : 0); }
     /// So many tiles with those that the unit multiplies with them.
     Index whole_pieces(Index tiles) const { return ceil_div(tiles, rows_) * rows_; }
     /// So many tiles with those that are multiplied in the time that these take.
     Index together(Index tiles) const { return kUnit ? ceil_div(tiles, 2 * rows_) * 2 * rows_ : tiles; }
+    /// What blocks of so many tiles are a multiple of, and so many tiles in such units: blocks that are as even as can
+    /// be are no larger.
+    Index unit_of_tiles(Index block) const { return !kUnit ? 1 : block >= 2 * rows_ ? 2 * rows_ : rows_; }
+    Index whole_units(Index tiles) const { return ceil_div(tiles, unit_of_tiles(block_)) * unit_of_tiles(block_); }
     /// Elements of a group's channels of a tile at one point, for the unit.
     Index pixel_size() const { return kPlanes * chunks_.depth(); }
 
@@ -293,10 +295,10 @@ template <class T, class Factor> class Winograd {
         const Index padding = (planes_ + 1) * points_ * kPointPadding;
         const Workspace &workspace = plan_.workspace;
         const auto least = [&] { return tiles_ + rows_ * (tile + copied + sums) + padding; };
-        for (rows_ = kUnit ? kMatrixRows : 1; rows_ > 1 && least() > workspace.bytes; rows_ /= 2) {
+        for (rows_ = kUnit ? kMatrixRows : 1; rows_ > 1 && 2 * least() > workspace.bytes; rows_ /= 2) {
         }
         workspace.admit(least());
-        // For points and sums each; as much again is left to allocators, which were seen to waste 40 %.
+        // For points and sums each; as much again is left to allocators, which were seen to waste 40 % and more.
         const Index quarter = std::max<Index>(0, workspace.bytes - tiles_) / 4, share = quarter / threads();
         const auto most = [&](Index room, Index each) {
             return std::max<Index>(1, (Memory::within(room) - padding) / each / rows_) * rows_;
@@ -315,6 +317,7 @@ template <class T, class Factor> class Winograd {
         const Index tasks = kUnit ? 2 * threads() : kEnoughTasks;
         block_ =
             std::min(std::clamp(round_ / ceil_div(tasks, matrices()), kSizes.fewest, kSizes.usual), most(share, sums));
+        block_ = std::max(block_ / unit_of_tiles(block_), Index{1}) * unit_of_tiles(block_);
         point_ = padded<Factor>(whole_pieces(round_) * row_, kPointPadding);
         most_threads_ = workspace.threads(padding + whole_pieces(std::min(block_, round_)) * sums, 3 * quarter);
     }
@@ -323,6 +326,7 @@ template <class T, class Factor> class Winograd {
     Index own_tiles(Index tile, Index sums, Index copied) const {
         if (!kUnit)
             return std::min(std::clamp(kOwnBytes / tile, kSizes.fewest, kSizes.most), ceil_div(tiles_, kEnoughTasks));
+        // Beyond the cache copies do not matter, as long as the workspace has room for them.
         const Index room =
             filter_.bytes() <= kNearBytes ? kNearBytes / (tile + sums + copied) : kFarBytes / (tile + sums);
         return std::min(std::clamp(room / kSizes.fewest * kSizes.fewest, kSizes.usual, kSizes.most),
@@ -403,7 +407,7 @@ template <class T, class Factor> class Winograd {
 
     /// Multiplies the points of some of the round's tiles with one part of the filter, and makes results of them.
     void multiply(const Round &round, Range tiles, Index matrix, T *sums) const {
-        if (interrupted() || tiles.count() == 0)
+        if (interrupted())
             return;
         const auto &parts = filter_.parts();
         const Index group = matrix / static_cast<Index>(parts.size());

@@ -18,6 +18,8 @@ from backstride._geometry import Axis, Geometry
 # The input's shape, the filter's, the stride, the format and the dtype; one for each way in which memory is taken.
 LAYERS: dict[str, tuple[Any, ...]] = {
     "winograd": ((1, 128, 128, 64), (4, 4, 64, 64), 2, "NHWC", "f4"),
+    "winograd, many columns": ((1, 64, 64, 64), (4, 4, 128, 64), 2, "NHWC", "f4"),
+    "winograd, few channels, many columns": ((1, 96, 96, 16), (4, 4, 128, 16), 2, "NHWC", "f4"),
     "winograd, channels first": ((1, 64, 128, 128), (4, 4, 64, 64), 2, "NCHW", "f4"),
     "winograd, 16 bits": ((1, 128, 128, 64), (4, 4, 64, 64), 2, "NHWC", "f2"),
     "winograd, 1-D, channels first": ((1, 256, 4000), (16, 128, 256), 8, "NCW", "f4"),
@@ -30,7 +32,7 @@ LAYERS: dict[str, tuple[Any, ...]] = {
     "scatter": ((1, 8, 8, 512), (4, 4, 512, 512), 2, "NHWC", "f4"),
     "merged": ((1, 64, 64, 21), (16, 16, 21, 21), 8, "NHWC", "f4"),
 }
-BOUNDS = (None, 1 << 20, 1 << 17)
+BOUNDS = (None, 1 << 20, 600 << 10, 1 << 17)
 DEFAULT = 64 << 20
 # What is not blocks: lists of them, code that runs for the first time, a page here and there.
 SLACK = 96 << 10

@@ -165,7 +165,7 @@ void split(const float *from, Index from_row, Index rows, Index channels, Index 
         const Index ahead = row + rows_ahead < rows ? rows_ahead * from_row : next + (rows_ahead - rows) * from_row;
         const auto address =
             reinterpret_cast<std::uintptr_t>(from) + static_cast<std::uintptr_t>(ahead * Index{sizeof(float)});
-        for (Index bytes = 0; bytes < channels * Index{sizeof(float)}; bytes += 64)
+        for (Index bytes = 0; next != 0 && bytes < channels * Index{sizeof(float)}; bytes += 64)
             __builtin_prefetch(reinterpret_cast<const void *>(address + static_cast<std::uintptr_t>(bytes)));
         Bfloat *place = to;
         for (Index begin = 0; begin < channels; begin += chunk, place += kPlanes * to_plane) {

@@ -188,7 +188,8 @@ struct MatrixFunctions {
     /// Whether so many rows of kMatrixColumns sums are finite, aligned to cache lines.
     bool (*finite)(const float *c, int rows, int halves);
     /// Makes rows of A, which begin `to_row` elements after each other: three planes of so many channels each. What is
-    /// read after these rows begins about `next` elements after them; it may not exist.
+    /// read after these rows begins about `next` elements after them; it may not exist. With 0 nothing is fetched
+    /// ahead.
     void (*split)(const float *from, Index from_row, Index rows, Index channels, Index chunk, Bfloat *to, Index to_row,
                   Index to_plane, Index next);
     /// Makes two neighbours k of 16 columns of B, of which `count` are not zeros, of so many planes.

@@ -64,7 +64,8 @@ def plan(
             now.
         algorithm: None for the fastest by the cost model (see `Plan.explain`), or, for experiments, 'tiles', 'lanes',
             'scatter', 'merged', 'matrix', 'winograd3', 'winograd4' or 'winograd6'. Sizes that it can't compute are
-            computed by tiles.
+            computed by tiles. Of few channels, or few pixels with edges all around, Winograd's algorithm has larger
+            errors than the precision admits: the model does not take it there.
         workspace_bytes: how much memory a call may take at most besides `filters` as they are packed, its input and its
             result, and some ten KB for lists of blocks. Blocks get smaller, and fewer threads compute, where they would
             take more; an algorithm that would take more in any case is not taken. None: calls take at most 64 MB, those
