@@ -78,11 +78,11 @@ constexpr double kMatrixRate = 500, kWideMatrixRate = 130, kHalfColumns = 1.4;
 // Its filters take so many times as long to bring as those of float32: three planes are half as large again, and what
 // images of 8x6 and 8x8 pixels took beside `scatter` is more than that.
 constexpr double kWideFilter = 2.3, kHalfFilter = 0.5;
-// In Winograd's algorithm it makes so many, of so many tiles at a time. Its filter takes so many times as long to
-// bring, and in planes so many times as long to pack. So many elements are made planes, fewer if more than so many of a
-// tile's do not stay in the cache, up to so many times; or results of sums.
-constexpr double kPointRate = 140, kPointTiles = 32, kPointFilter = 1.25, kPointPacks = 4, kPlaneRate = 3,
-                 kNearPlanes = 4096, kFarPlanes = 3, kResultRate = 4.5;
+// In Winograd's algorithm it makes so many, of so many tiles at a time. In planes its filter takes so many times as
+// long to pack. So many elements are made planes, fewer if more than so many of a tile's do not stay in the cache, up
+// to so many times; or results of sums.
+constexpr double kPointRate = 140, kPointTiles = 32, kPointPacks = 4, kPlaneRate = 3, kNearPlanes = 4096,
+                 kFarPlanes = 3, kResultRate = 4.5;
 // In layers that are folded it makes more, since their sums are long; their filter takes so many times as long to pack.
 constexpr double kFolded = 0.9, kFoldedPacks = 8;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
@@ -188,7 +188,7 @@ double points_by_unit(const Plan &plan, const Machine &machine, const Work &work
     const double filled = rounded_up(work.tiles, kPointTiles) / work.tiles *
                           rounded_up(real(channels.columns), kMatrixColumns / 2) / real(channels.columns) *
                           rounded_up(real(channels.depth), kMatrixDepth) / real(channels.depth);
-    return work.products * filled / kPointRate + far(machine, work.filter * kPointFilter) +
+    return work.products * filled / kPointRate + far(machine, work.filter * kWideFilter) +
            work.source / kPlaneRate * std::clamp(work.places * real(channels.depth) / kNearPlanes, 1.0, kFarPlanes) +
            work.target / kResultRate;
 }
