@@ -22,6 +22,10 @@ constexpr Index kLine = 64;
 constexpr Index kLarge = 1 << 20;
 constexpr Index kHugePage = 2 << 20;
 constexpr Index kMostKept = 256 << 20;
+// From this size on, each thread keeps the last few blocks for itself: they are in its caches, and allocators may give
+// such back to the system each time, whose fresh pages took a third of the time of some layers.
+constexpr Index kOwn = 64 << 10;
+constexpr std::size_t kMostOwn = 4;
 // A kept block serves what uses at least so much of it.
 constexpr double kLeastUse = 0.75;
 
@@ -44,20 +48,20 @@ class TooLarge : public std::bad_alloc {
     char text_[160];
 };
 
-/// Gives large memory back to the allocator, which may make small pieces of it next: these are not to take huge pages.
-void free_large(void *data, [[maybe_unused]] Index bytes) {
+/// Gives memory back to the allocator, which may make small pieces of it next: these are not to take huge pages.
+void give_back(void *data, [[maybe_unused]] Index bytes) {
 #ifdef MADV_NOHUGEPAGE
-    madvise(data, static_cast<std::size_t>(bytes), MADV_NOHUGEPAGE);
+    if (bytes >= kLarge)
+        madvise(data, static_cast<std::size_t>(bytes), MADV_NOHUGEPAGE);
 #endif
     std::free(data);
 }
 
 /// Memory that was given back, the least recently used first.
-class Kept {
+class Blocks {
   public:
     /// A block for `bytes`, which becomes the size it has, or null.
     void *take(Index &bytes) {
-        const std::lock_guard lock(mutex_);
         const auto fits = [&](const Block &block) {
             return block.bytes >= bytes && static_cast<double>(bytes) >= kLeastUse * static_cast<double>(block.bytes);
         };
@@ -72,17 +76,49 @@ class Kept {
         return block.data;
     }
 
+    /// False if there is no memory to note it.
+    bool give(void *data, Index bytes) {
+        try {
+            blocks_.push_back({bytes, data});
+        } catch (const std::bad_alloc &) {
+            return false;
+        }
+        bytes_ += bytes;
+        return true;
+    }
+
+    void drop() {
+        const Block block = blocks_.front();
+        give_back(block.data, block.bytes);
+        bytes_ -= block.bytes;
+        blocks_.erase(blocks_.begin());
+    }
+
+    Index bytes() const { return bytes_; }
+    std::size_t count() const { return blocks_.size(); }
+
+  private:
+    struct Block {
+        Index bytes;
+        void *data;
+    };
+    std::vector<Block> blocks_;
+    Index bytes_ = 0;
+};
+
+/// Large memory, for all threads.
+class Kept {
+  public:
+    void *take(Index &bytes) {
+        const std::lock_guard lock(mutex_);
+        return blocks_.take(bytes);
+    }
+
     void give(void *data, Index bytes) {
         const std::lock_guard lock(mutex_);
         drop_to(std::max<Index>(0, kMostKept - bytes));
-        if (bytes <= kMostKept)
-            try {
-                blocks_.push_back({bytes, data});
-                bytes_ += bytes;
-                return;
-            } catch (const std::bad_alloc &) {
-            }
-        free_large(data, bytes);
+        if (bytes > kMostKept || !blocks_.give(data, bytes))
+            give_back(data, bytes);
     }
 
     void release() {
@@ -93,23 +129,46 @@ class Kept {
     std::mutex &mutex() { return mutex_; }
 
   private:
-    struct Block {
-        Index bytes;
-        void *data;
-    };
-
     void drop_to(Index most) {
-        while (bytes_ > most) {
-            free_large(blocks_.front().data, blocks_.front().bytes);
-            bytes_ -= blocks_.front().bytes;
-            blocks_.erase(blocks_.begin());
-        }
+        while (blocks_.bytes() > most)
+            blocks_.drop();
     }
 
     std::mutex mutex_;
-    std::vector<Block> blocks_;
-    Index bytes_ = 0;
+    Blocks blocks_;
 };
+
+/// Memory of medium size, of one thread. What is given back while the thread ends is not kept.
+class Own {
+  public:
+    ~Own() {
+        drop_to(0);
+        ended_ = true;
+    }
+
+    void *take(Index &bytes) { return ended_ ? nullptr : blocks_.take(bytes); }
+    void give(void *data, Index bytes) {
+        if (!ended_)
+            drop_to(kMostOwn - 1);
+        if (ended_ || !blocks_.give(data, bytes))
+            give_back(data, bytes);
+    }
+    void release() {
+        if (!ended_)
+            drop_to(0);
+    }
+
+  private:
+    static thread_local bool ended_;
+    void drop_to(std::size_t most) {
+        while (blocks_.count() > most)
+            blocks_.drop();
+    }
+
+    Blocks blocks_;
+};
+thread_local bool Own::ended_ = false;
+thread_local Own own;
 
 /// Never destroyed, since threads may still run while the process exits. A fork waits until nobody is at it.
 Kept &kept() {
@@ -143,7 +202,7 @@ Memory::Memory(Index bytes) : bytes_(bytes) {
     const bool large = bytes >= kLarge;
     const Index unit = unit_of(bytes);
     bytes_ = rounded(bytes);
-    if (large && (data_ = kept().take(bytes_)))
+    if (bytes_ >= kOwn && (data_ = large ? kept().take(bytes_) : own.take(bytes_)))
         return;
     const auto allocated = [&] {
         return std::aligned_alloc(static_cast<std::size_t>(unit), static_cast<std::size_t>(bytes_));
@@ -164,11 +223,16 @@ Memory::Memory(Index bytes) : bytes_(bytes) {
 Memory::~Memory() {
     if (bytes_ >= kLarge)
         kept().give(data_, bytes_);
+    else if (bytes_ >= kOwn)
+        own.give(data_, bytes_);
     else
         std::free(data_);
 }
 
-void Memory::release() { kept().release(); }
+void Memory::release() {
+    kept().release();
+    own.release();
+}
 
 void Workspace::admit(Index least) const {
     if (binding && least > bytes)

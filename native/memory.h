@@ -17,8 +17,8 @@ Index physical_memory();
 /// Uninitialized memory, aligned to a cache line. Throws std::bad_alloc, at once if the machine has not that much: an
 /// operating system that overcommits would grant it and kill the process later.
 ///
-/// The pages of fresh memory cost more than many a layer, so large memory that was given back is kept for the next of
-/// about that size: at most 256 MB, the least recently used going first.
+/// The pages of fresh memory cost more than many a layer, so memory that was given back is kept for the next of about
+/// that size, the least recently used going first: at most 256 MB of large blocks, and 4 MB of others for each thread.
 class Memory {
   public:
     explicit Memory(Index bytes);
@@ -31,7 +31,7 @@ class Memory {
     static Index rounded(Index bytes);
     static Index within(Index bytes);
 
-    /// Gives all that is kept back to the system.
+    /// Gives all that is kept back to the system, but not what other threads keep for themselves.
     static void release();
 
   private:

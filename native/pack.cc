@@ -242,16 +242,19 @@ void load_pairs(Element element, Isa isa, const View &view, const Box &all, Inde
         box[i] = {std::clamp<Index>(all[i].first, 0, view.shape[i]), std::clamp<Index>(all[i].last, 0, view.shape[i])};
     if (cells_of(box) < cells_of(all))
         clear_around(all, box, to);
-    const Index channels = box[4].count(), padded = ceil_div(channels, chunk) * chunk;
     const bool whole = element == Element::bfloat16;
-    const bool ready = element != Element::float16 && (view.stride[4] == 1 || channels == 1);
-    const Buffer<float> room(ready ? 1 : kPairCells * channels); // in which channels are brought together and widened
+    const Index planes = whole ? 1 : kPlanes, all_channels = box[4].count();
+    // Or else channels are brought together and widened, a chunk of them for all cells: along these memory is read.
+    const bool ready = element != Element::float16 && (view.stride[4] == 1 || all_channels == 1);
+    const Index most = ready ? all_channels : std::min(chunk, all_channels);
+    const Buffer<float> room(ready ? 1 : kPairCells * most);
     const auto load_row = [&](const Box &row, Index next) {
-        const Index cells = row[3].count();
-        const Index cell[5] = {row[0].first, row[1].first, row[2].first, row[3].first, row[4].first};
+        const Index cells = row[3].count(), channels = row[4].count(), padded = ceil_div(channels, chunk) * chunk;
+        const Index cell[5] = {row[0].first, row[1].first, row[2].first, row[3].first, row[4].first},
+                    first[5] = {cell[0], cell[1], cell[2], cell[3], box[4].first};
         const void *from = at(view, element, offset_of(view, cell));
         Index step = view.stride[3];
-        Bfloat *place = to.at(cell);
+        Bfloat *place = to.at(first) + (cell[4] - first[4]) * planes;
         if (!ready) {
             load(element, isa, view, row, window(room.get(), row));
             from = room.get();
@@ -268,15 +271,20 @@ void load_pairs(Element element, Isa isa, const View &view, const Box &all, Inde
             std::fill_n(place + channels, padded - channels, Bfloat{});
         }
     };
+    const auto [heights, widths] = joined_rows(view, to, box);
     for (Index n = box[0].first; n < box[0].last; ++n)
         for (Index d = box[1].first; d < box[1].last; ++d)
-            for (Index h = box[2].first; h < box[2].last; ++h)
-                for (Index w = box[3].first; w < box[3].last; w += kPairCells) {
-                    const Index last = std::min(w + kPairCells, box[3].last);
-                    load_row({{{n, n + 1}, {d, d + 1}, {h, h + 1}, {w, last}, box[4]}},
-                             last < box[3].last ? (last - w) * view.stride[3]
-                                                : view.stride[2] - (w - box[3].first) * view.stride[3]);
-                }
+            for (Index c = box[4].first; c < box[4].last; c += most)
+                for (Index h = box[2].first; h < box[2].first + heights; ++h)
+                    for (Index w = 0; w < widths; w += kPairCells) {
+                        const Index last = std::min(w + kPairCells, widths);
+                        load_row({{{n, n + 1},
+                                   {d, d + 1},
+                                   {h, h + 1},
+                                   {box[3].first + w, box[3].first + last},
+                                   {c, std::min(c + most, box[4].last)}}},
+                                 last < widths ? (last - w) * view.stride[3] : view.stride[2] - w * view.stride[3]);
+                    }
 }
 
 template <class T>

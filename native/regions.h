@@ -37,6 +37,10 @@ constexpr Index kMostCopiedCells = 1 << 12, kCopiedRow = 64;
 // A filter that is used for so few positions, in so many panels at least, is packed panel by panel as they are used.
 // With more, blocks of positions that share a filter packed beforehand use the caches better.
 constexpr Index kFewPositions = 1024, kEnoughPanels = 8;
+// Rows of cells that are neighbours in memory begin and end within a cache line, and short ones are read before the
+// hardware fetches ahead: as if they were so many cells longer. Without it Spleeter's last takes 1.2 times as long with
+// channels first.
+constexpr Index kShortRow = 32;
 // Blocks that are made planes are not narrower than so many positions, the rows that a matrix unit multiplies.
 constexpr Index kNarrowest = kMatrixRows;
 // Enough tasks to keep a few threads busy to the end when one of them is disturbed.
@@ -213,7 +217,8 @@ template <class Self, class By> class Regions {
         cut(positions, target_.shape[3]);
         if (!By::kMatrix || readable_)
             return;
-        const auto made = [&] { return part_size() * static_cast<double>(blocks()); };
+        const Index more = source_.stride[3] == 1 ? kShortRow : 0;
+        const auto made = [&] { return part_size(more) * static_cast<double>(blocks()); };
         Index widest = target_.shape[3];
         double least = made();
         for (Index width = widest / 2; width / kNarrowest >= stride(3); width /= 2) {
@@ -249,8 +254,8 @@ template <class Self, class By> class Regions {
         }
     }
 
-    /// Elements of the source that a block reads, at most.
-    double part_size() const {
+    /// Elements of the source that a block reads, at most, if rows were so many cells longer.
+    double part_size(Index more = 0) const {
         double part = static_cast<double>(block_[0]);
         for (int i : {1, 2, 3}) {
             const Axis &axis = plan_.geometry.axes[i - 1];
@@ -260,7 +265,7 @@ template <class Self, class By> class Regions {
                 read = block_[i] % axis.stride // at most, or else the same for all blocks
                            ? (last + extent) / axis.stride + 1
                            : floor_div(axis.pad + last, axis.stride) - ceil_div(axis.pad - extent, axis.stride) + 1;
-            part *= static_cast<double>(std::min(read, source_.shape[i]));
+            part *= static_cast<double>(std::min(read, source_.shape[i]) + (i == 3 ? more : 0));
         }
         return part * static_cast<double>(plan_.channelwise ? ceil_div(columns_, panel_shares_) : channels_read_);
     }

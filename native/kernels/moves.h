@@ -64,11 +64,9 @@ template <class V, bool Partial, bool Streaming, class S, int... Lane>
     typename V::Register row[V::kWidth]{};
 #pragma GCC unroll 16
     for (int r = 0; r < V::kWidth; ++r)
-        if constexpr (!Partial) {
+        if constexpr (!Partial)
             row[r] = V::load(from + r * from_row);
-            __builtin_prefetch(from +
-                               (r + V::kWidth) * from_row); // of the next square, in an order no hardware expects
-        } else if (r < rows)
+        else if (r < rows)
             row[r] = V::load(from + r * from_row, V::first(columns));
     const auto exchange = [&]<int Half>(std::integral_constant<int, Half>) {
         constexpr int kWidth = V::kWidth;
