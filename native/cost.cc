@@ -8,6 +8,7 @@
 #include "folded.h"
 #include "lanes.h"
 #include "matrix.h"
+#include "matrix_outer.h"
 #include "merged.h"
 #include "scatter.h"
 #include "winograd.h"
@@ -85,6 +86,8 @@ constexpr double kPointRate = 140, kPointTiles = 32, kPointPacks = 4, kPlaneRate
                  kFarPlanes = 3, kResultRate = 4.5;
 // In layers that are folded it makes more, since their sums are long; their filter takes so many times as long to pack.
 constexpr double kFolded = 0.9, kFoldedPacks = 8;
+// In the filter gradient it makes planes of so many elements, and adds so many sums to the result.
+constexpr double kOuterPlanes = 0.8, kOuterSums = 5;
 constexpr double kTileRows = 14, kOuterRows = 112, kOuterColumns = 128;
 
 double real(Index value) { return static_cast<double>(value); }
@@ -229,6 +232,13 @@ double outer_cost(const Plan &plan, const Machine &machine, Algorithm algorithm)
                    machine.products +
                (work.filter <= kCached ? transforms / kNearby : transforms + memory(work.source + work.target)) +
                work.filter / machine.target + kStages;
+    }
+    case Algorithm::matrix: {
+        if (!matrix_fits(plan))
+            break;
+        const OuterWork work = outer_work(plan);
+        return work.products / (plan.element == Element::bfloat16 ? kMatrixRate : kWideMatrixRate) +
+               work.planes / kOuterPlanes + work.sums / kOuterSums + kStages;
     }
     default: break;
     }

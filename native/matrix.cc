@@ -17,8 +17,9 @@ constexpr Index kEnoughProducts = 128;
 // source.
 constexpr std::size_t kMostListed = 512;
 constexpr Index kMostTogether = 64;
-// With fewer channels of a tap, six additions for all of them would be more than plain sums have.
-constexpr Index kFewestChannels = 4;
+// With fewer channels of a tap, or pixels of the filter gradient, which chunks hold some of, six additions for all of
+// them would be more than plain sums have.
+constexpr Index kFewestChannels = 4, kFewestPixels = 64;
 // So many times the products are made at most for a filter that is read once.
 constexpr double kMostBeyond = 1.35;
 // Sums of two pieces.
@@ -262,6 +263,7 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         Pairs pairs{};
         pairs.a_row = pieces.a_row;
         pairs.a_plane = filter_.chunks().each;
+        pairs.a_chunk = filter_.planes() * filter_.chunks().each;
         pairs.c_row = kMatrixColumns;
         pairs.chunks = filter_.chunks().count;
         pairs.chunk = filter_.chunks().each;
@@ -374,13 +376,21 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
     mutable std::vector<std::atomic<std::uint64_t>> suspect_; // a bit for each cell, if there is any
 };
 
+bool enough_additions(const Plan &plan) {
+    if (plan.wrt != Operand::filter)
+        return Channels(plan).depth >= kFewestChannels;
+    double pixels = static_cast<double>(plan.geometry.batch);
+    for (const Axis &axis : plan.geometry.axes)
+        pixels *= static_cast<double>(axis.input);
+    return pixels >= kFewestPixels;
+}
+
 } // namespace
 
 bool matrix_fits(const Plan &plan) {
     const auto &axes = plan.geometry.axes;
     return sum_of(plan.element) == Element::float32 && matrix_functions(plan.isa) &&
-           plan.precision != Precision::strict && plan.wrt != Operand::filter && !plan.channelwise &&
-           Channels(plan).depth >= kFewestChannels &&
+           plan.precision != Precision::strict && !plan.channelwise && enough_additions(plan) &&
            std::all_of(axes, axes + 3, [](const Axis &axis) { return axis.dilation == 1; }) && matrix_unit_granted();
 }
 

@@ -11,8 +11,8 @@
 
 namespace backstride {
 
-/// True if such a call can be computed by the unit: of bfloat16, or of float32 and float16 in three planes, without
-/// dilation.
+/// True if such a call can be computed by the unit, here or by matrix_outer.h: of bfloat16, or of float32 and float16
+/// in three planes, without dilation.
 bool matrix_fits(const Plan &plan);
 
 /// Whether zeros beyond the edges of the source are multiplied, so that all cells of a phase have the same taps, rather

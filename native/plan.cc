@@ -9,6 +9,7 @@
 #include "cost.h"
 #include "lanes.h"
 #include "matrix.h"
+#include "matrix_outer.h"
 #include "merged.h"
 #include "outer.h"
 #include "packed.h"
@@ -45,6 +46,14 @@ namespace {
 Algorithm plainest(const Plan &plan) {
     return cost(plan, Algorithm::taps, false) < cost(plan, Algorithm::tiles, false) ? Algorithm::taps
                                                                                     : Algorithm::tiles;
+}
+
+/// The same by plain sums.
+Plan plain(const Plan &plan) {
+    Plan result = plan;
+    if (plan.algorithm != Algorithm::tiles && plan.algorithm != Algorithm::taps)
+        result.algorithm = plainest(plan);
+    return result;
 }
 
 /// A plan by tiles, of kernels that suit its columns.
@@ -225,14 +234,15 @@ void run(const Plan &plan, const View &first, const View &second, const View &re
         using T = decltype(value);
         if constexpr (std::is_same_v<typename Sum<T>::type, T>) {
             if (plan.wrt == Operand::filter) {
-                if (plan.algorithm != Algorithm::winograd)
-                    return outer<T>(plan, first, second, result, poll);
+                bool done = false;
                 if constexpr (std::is_floating_point_v<T>)
-                    if (!winograd_outer<T>(plan, first, second, result, poll)) {
-                        Plan plain = plan;
-                        plain.algorithm = plainest(plan);
-                        outer<T>(plain, first, second, result, poll);
-                    }
+                    done =
+                        plan.algorithm == Algorithm::winograd && winograd_outer<T>(plan, first, second, result, poll);
+                if constexpr (std::is_same_v<T, float>)
+                    done = done ||
+                           (plan.algorithm == Algorithm::matrix && matrix_outer(plan, first, second, result, poll));
+                if (!done)
+                    outer<T>(plain(plan), first, second, result, poll);
                 return;
             }
             const auto &[source, filter] =

@@ -114,9 +114,15 @@ class Place {
 };
 
 /// One parallel_for. It lives on the calling thread's stack, which leaves only when `helpers` is 0.
+/// When this thread, if it calls, is to ask its Poll next. A call's jobs, one after the other, may all be shorter.
+thread_local Clock::time_point next_poll;
+
 struct Job {
     Job(const std::function<void(Index)> &work, Index pieces, Poll asked, int helpers_wanted)
-        : body(work), count(pieces), poll(asked), places(helpers_wanted) {}
+        : body(work), count(pieces), poll(asked), places(helpers_wanted) {
+        if (const Clock::time_point now = Clock::now(); now > next_poll + kPollEvery)
+            next_poll = now + kPollEvery; // another call
+    }
 
     const std::function<void(Index)> &body;
     const Index count;
@@ -127,7 +133,6 @@ struct Job {
     std::atomic<int> helpers{0};
     std::atomic<int> processor{-1}; // the caller's
     int places;                     // how many more helpers may join; guarded by the pool's mutex
-    Clock::time_point next_poll = Clock::now() + kPollEvery;
     std::mutex error_mutex;
     std::exception_ptr error;
 

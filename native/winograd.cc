@@ -434,6 +434,7 @@ template <class T, class Factor> class Winograd {
         pairs.chunk = chunks_.each;
         pairs.a_row = chunks_.each;
         pairs.a_plane = rows_ * chunks_.each;
+        pairs.a_chunk = kPlanes * pairs.a_plane;
         pairs.c_row = sums_row(part);
         unit_->begin(pairs.rows, pairs.chunk);
         // All columns meet some of the depth of all tiles, which stays in the cache, then the next.

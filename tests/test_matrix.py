@@ -53,6 +53,20 @@ FEW = [
     case("3-d-few", same(4, 3, 2, 8), same(5, 3, 2, 10), same(18, 3, 2, 36), channels=(33, 1), batch=2),
 ]
 LARGE += FEW
+# Of the filter gradient, whose depth is of pixels: images of a row, rows that end within chunks and far beyond them,
+# images of which several make a chain, taps that meet only a few cells or none, many pieces.
+PIXELS = [
+    case("one-row", same(16, 25, 4, 64), channels=(70, 40), batch=33),
+    case("long", same(5000, 8, 4, 20000), channels=(34, 50), batch=2),
+    case("small", same(4, 5, 2, 8), same(4, 5, 2, 8), channels=(96, 130), batch=37),
+    case("wide", same(3, 3, 1, 3), same(700, 4, 3, 2100), channels=(20, 17), batch=2),
+    case("beyond", Axis(40, 7, 90, 2, 1, 5), Axis(31, 4, 99, 3, 1, -2), channels=(37, 50), batch=3),
+    case("far", Axis(9, 30, 12, 2, 1, 9), Axis(9, 2, 40, 5, 1, 0), channels=(37, 50), batch=3),
+    case("3-d", same(5, 3, 2, 10), same(6, 2, 2, 12), same(7, 3, 1, 7), channels=(33, 66), batch=2),
+    case("groups", same(20, 4, 2, 40), same(30, 3, 2, 60), channels=(64, 96), batch=2, groups=2),
+]
+OPERATIONS = [(wrt, large) for wrt in ("output", "input") for large in LARGE]
+OPERATIONS += [("filter", large) for large in LARGE + PIXELS]
 
 
 def reals(geometry: Geometry, kernel: str, distribution: str = "normal") -> dict[str, np.ndarray]:
@@ -129,10 +143,9 @@ def assert_all_may_be_nan(geometry: Geometry, kernel: str) -> None:
 def test_it_is_taken_where_it_pays_unless_precision_is_strict(kernel: str) -> None:
     element = dtype_of(kernel).name
     geometry = LARGE[3].geometry
-    for wrt in ("output", "input"):
+    for wrt in ("output", "input", "filter"):
         assert plan(wrt, geometry, element, "default", packed=True).kernel == kernel
         assert plan(wrt, geometry, element, "strict").algorithm != "matrix"
-    assert plan("filter", geometry, element, "fast").algorithm != "matrix"
     assert plan("output", geometry, "float64", "fast").algorithm != "matrix"
     assert plan("output", geometry, "float16", "fast").kernel == "f32_matrix_amx"
     assert plan("output", geometry, element, "fast", isa="avx512").algorithm != "matrix"
@@ -141,14 +154,12 @@ def test_it_is_taken_where_it_pays_unless_precision_is_strict(kernel: str) -> No
 
 
 @pytest.mark.parametrize("distribution", ["normal", "non-negative", "heavy-tailed", "offset"])
-@pytest.mark.parametrize("large", LARGE, ids=str)
-@pytest.mark.parametrize("wrt", ["output", "input"])
+@pytest.mark.parametrize(("wrt", "large"), OPERATIONS, ids=str)
 def test_errors_are_within_the_bound_of_default(wrt: str, large: Case, distribution: str, kernel: str) -> None:
     assert_small_errors(wrt, large.geometry, kernel, distribution)
 
 
-@pytest.mark.parametrize("large", LARGE, ids=str)
-@pytest.mark.parametrize("wrt", ["output", "input"])
+@pytest.mark.parametrize(("wrt", "large"), OPERATIONS, ids=str)
 def test_bits_do_not_depend_on_threads_or_memory(wrt: str, large: Case, kernel: str) -> None:
     """Channels first are copied; lines that begin within a cache line may be."""
     operands = reals(large.geometry, kernel)
@@ -164,7 +175,7 @@ def test_bits_do_not_depend_on_threads_or_memory(wrt: str, large: Case, kernel: 
         found.append(derivative(wrt, large.geometry, moved, kernel))
     turned = {name: a if name == "filter" else np.moveaxis(a, -1, 1).copy() for name, a in operands.items()}
     result = derivative(wrt, replace(large.geometry, channels_first=True), turned, kernel)
-    found.append(np.moveaxis(result, 1, -1).copy())
+    found.append(result if wrt == "filter" else np.moveaxis(result, 1, -1).copy())
     assert len({each.tobytes() for each in found}) == 1
 
 
@@ -178,7 +189,10 @@ def at(array: np.ndarray, offset: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("large", LARGE, ids=str)
-@pytest.mark.parametrize(("wrt", "name"), [("output", "input"), ("output", "filter"), ("input", "output")])
+@pytest.mark.parametrize(
+    ("wrt", "name"),
+    [("output", "input"), ("output", "filter"), ("input", "output"), ("filter", "input"), ("filter", "output")],
+)
 def test_nonfinite_values_stay_with_their_terms(wrt: str, name: str, large: Case, kernel: str) -> None:
     assert_nonfinite_values_stay(wrt, name, large.geometry, kernel)
 
@@ -291,10 +305,11 @@ def test_everything_may_be_not_finite(kernel: str) -> None:
 
 def test_huge_strides_end(kernel: str) -> None:
     for stride in (1 << 40, 1 << 60):
-        geometry = Geometry((Axis(1, 3, 5, stride, 1, 0),), 2, 64, 40)
+        geometry = Geometry((Axis(1, 3, 5, stride, 1, 0),), 64, 64, 40)
         operands = reals(geometry, kernel)
-        found, want = derivative("output", geometry, operands, kernel), without_unit("output", geometry, operands)
-        assert (abs(found - want).astype(np.float32) <= 0.1).all()
+        for wrt in ("output", "filter"):
+            found, want = derivative(wrt, geometry, operands, kernel), without_unit(wrt, geometry, operands)
+            assert (abs(found - want).astype(np.float32) <= 0.1).all()
 
 
 SIGNALS = """
@@ -315,6 +330,20 @@ print(len(calls) > 0, set(map(float, calls)) == {{float(small(s).sum())}})
 def test_a_signal_may_be_handled_by_the_unit(python: Python, kernel: str) -> None:
     dtype = {"bf16": "__import__('ml_dtypes').bfloat16", "f32": "'f4'"}[kernel.partition("_")[0]]
     assert python(SIGNALS.format(dtype=dtype, algorithm="matrix")).split() == ["True", "True"]
+
+
+def test_many_taps_of_few_pixels_end(kernel: str) -> None:
+    """Phases of a long kernel are not looked for one by one."""
+    geometry = Geometry((Axis(70, 1 << 20, (1 << 20) + 69, 1, 1, 0),), 1, 1, 1)
+    assert plan("filter", geometry, dtype_of(kernel).name, "default").algorithm != "matrix"
+    geometry = Geometry((Axis(70, 1 << 20, 70 << 19, 1 << 19, 1, 0),), 1, 1, 1)
+    assert plan("filter", geometry, dtype_of(kernel).name, "default").algorithm != "matrix"
+
+
+def test_few_pixels_are_refused(kernel: str) -> None:
+    for batch, algorithm in ((3, "tiles"), (4, "matrix")):
+        geometry = Geometry((Axis(16, 3, 16, 1, 1, 1),), batch, 64, 64)
+        assert plan("filter", geometry, dtype_of(kernel).name, "fast", algorithm="matrix").algorithm == algorithm
 
 
 def test_few_channels_are_refused(kernel: str) -> None:

@@ -66,7 +66,7 @@ template <int Lines, int Halves, bool NewA, bool NewB>
     }
 }
 
-template <int Planes, int Lines, int Halves> void sum(const Pairs &pairs) {
+template <int Planes, bool Apart, int Lines, int Halves> void sum(const Pairs &pairs) {
     constexpr Index kHalf = kMatrixColumns / 2;
     const Index c_row = pairs.c_row * Index{sizeof(float)};
     written(&pairs);
@@ -84,31 +84,40 @@ template <int Planes, int Lines, int Halves> void sum(const Pairs &pairs) {
         _tile_zero(SUM_10);
         _tile_zero(SUM_11);
     }
-    const Index a_row = pairs.a_row * Index{sizeof(Bfloat)}, a_plane = pairs.a_plane, chunk = pairs.chunk,
-                half = chunk * 16;
-    for (Index s = 0; s < pairs.count; ++s) {
-        const Bfloat *a[2] = {pairs.a[0] + pairs.segments[s].a, pairs.a[Lines - 1] + pairs.segments[s].a};
-        const Bfloat *b = pairs.b + pairs.segments[s].b * pairs.b_segment;
-        for (Index c = 0; c < pairs.chunks; ++c) {
-            if constexpr (Planes == 1)
-                multiply_planes<Lines, Halves, true, true>(a, a_row, b, half);
-            else {
-                // The least products first; from each to the next one of the factors stays.
-                const Bfloat *const middle[2] = {a[0] + a_plane, a[1] + a_plane};
-                const Bfloat *const low[2] = {middle[0] + a_plane, middle[1] + a_plane};
-                const Bfloat *const b_middle = b + Halves * half, *const b_low = b_middle + Halves * half;
-                multiply_planes<Lines, Halves, true, true>(low, a_row, b, half);
-                multiply_planes<Lines, Halves, true, false>(middle, a_row, b, half);
-                multiply_planes<Lines, Halves, false, true>(middle, a_row, b_middle, half);
-                multiply_planes<Lines, Halves, true, false>(a, a_row, b_middle, half);
-                multiply_planes<Lines, Halves, false, true>(a, a_row, b_low, half);
-                multiply_planes<Lines, Halves, false, true>(a, a_row, b, half);
+    const Index a_row = pairs.a_row * Index{sizeof(Bfloat)}, a_plane = pairs.a_plane, a_chunk = pairs.a_chunk,
+                chunk = pairs.chunk, half = chunk * 16;
+    // Adds some products of all chunks: with `Least` those of planes that are not both the first, with `Largest` that.
+    const auto add = [&]<bool Least, bool Largest>() {
+        for (Index s = 0; s < pairs.count; ++s) {
+            const Bfloat *a[2] = {pairs.a[0] + pairs.segments[s].a, pairs.a[Lines - 1] + pairs.segments[s].a};
+            const Bfloat *b = pairs.b + pairs.segments[s].b * pairs.b_segment;
+            for (Index c = 0; c < pairs.chunks; ++c) {
+                if constexpr (Least) {
+                    // The least products first; from each to the next one of the factors stays.
+                    const Bfloat *const middle[2] = {a[0] + a_plane, a[1] + a_plane};
+                    const Bfloat *const low[2] = {middle[0] + a_plane, middle[1] + a_plane};
+                    const Bfloat *const b_middle = b + Halves * half, *const b_low = b_middle + Halves * half;
+                    multiply_planes<Lines, Halves, true, true>(low, a_row, b, half);
+                    multiply_planes<Lines, Halves, true, false>(middle, a_row, b, half);
+                    multiply_planes<Lines, Halves, false, true>(middle, a_row, b_middle, half);
+                    multiply_planes<Lines, Halves, true, false>(a, a_row, b_middle, half);
+                    multiply_planes<Lines, Halves, false, true>(a, a_row, b_low, half);
+                }
+                if constexpr (Largest)
+                    multiply_planes<Lines, Halves, !Least, true>(a, a_row, b, half);
+                b += Planes * Halves * half;
+                a[0] += a_chunk;
+                a[1] += a_chunk;
             }
-            b += Planes * Halves * half;
-            a[0] += Planes * a_plane;
-            a[1] += Planes * a_plane;
         }
-    }
+    };
+    if constexpr (Planes == 1)
+        add.template operator()<false, true>();
+    else if constexpr (Apart) {
+        add.template operator()<true, false>();
+        add.template operator()<false, true>();
+    } else
+        add.template operator()<true, true>();
     _tile_stored(SUM_00, pairs.c[0], c_row);
     if constexpr (Halves == 2)
         _tile_stored(SUM_01, pairs.c[0] + kHalf, c_row);
@@ -118,10 +127,19 @@ template <int Planes, int Lines, int Halves> void sum(const Pairs &pairs) {
         _tile_stored(SUM_11, pairs.c[1] + kHalf, c_row);
 }
 
+template <int Planes, bool Apart> void multiply(const Pairs &pairs) {
+    constexpr void (*kSum[2][2])(const Pairs &) = {{sum<Planes, Apart, 1, 1>, sum<Planes, Apart, 1, 2>},
+                                                   {sum<Planes, Apart, 2, 1>, sum<Planes, Apart, 2, 2>}};
+    kSum[pairs.lines - 1][pairs.halves - 1](pairs);
+}
+
 void multiply(const Pairs &pairs) {
-    constexpr void (*kSum[2][2][2])(const Pairs &) = {{{sum<1, 1, 1>, sum<1, 1, 2>}, {sum<1, 2, 1>, sum<1, 2, 2>}},
-                                                      {{sum<3, 1, 1>, sum<3, 1, 2>}, {sum<3, 2, 1>, sum<3, 2, 2>}}};
-    kSum[pairs.planes > 1][pairs.lines - 1][pairs.halves - 1](pairs);
+    if (pairs.planes == 1)
+        multiply<1, false>(pairs);
+    else if (pairs.apart)
+        multiply<kPlanes, true>(pairs);
+    else
+        multiply<kPlanes, false>(pairs);
 }
 
 bool finite(const float *c, int rows, int halves) {
@@ -191,9 +209,22 @@ void pair(const float *even, const float *odd, int count, int planes, Bfloat *to
     }
 }
 
+bool add(const float *sums, Index rows, Index columns, float *to, Index to_row, bool first_sums) {
+    const __m512 zero = _mm512_setzero_ps();
+    __m512 check = zero; // NaN if anything is not finite
+    for (Index row = 0; row < rows; ++row, sums += kMatrixColumns, to += to_row)
+        for (Index c = 0; c < columns; c += 16) {
+            const __mmask16 lanes = first(columns - c);
+            const __m512 sum = _mm512_maskz_loadu_ps(lanes, sums + c);
+            check = _mm512_fmadd_ps(sum, zero, check);
+            _mm512_mask_storeu_ps(to + c, lanes, first_sums ? sum : sum + _mm512_maskz_loadu_ps(lanes, to + c));
+        }
+    return _mm512_cmp_ps_mask(check, check, _CMP_UNORD_Q) == 0;
+}
+
 } // namespace
 
-constinit const MatrixFunctions matrix_amx = {begin, end, multiply, finite, split, pair};
+constinit const MatrixFunctions matrix_amx = {begin, end, multiply, finite, split, pair, add};
 
 #define MOVE_amx(...) DEFINE_MOVE(amx, __VA_ARGS__)
 #define MOVE_avx512(...)

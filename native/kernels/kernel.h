@@ -153,7 +153,7 @@ template <class T> struct CombineFunctions {
 /// Two tiles of a matrix product whose factors have 16 bits, as a matrix unit makes them: those of `lines` lines of
 /// rows with the same columns. With the sums of a Tile of one tap, and depth cut into `chunks` of so many k,
 ///
-///     A[line, row, s, c, k] at a[line][s.a + row * a_row + c * planes * a_plane + k]
+///     A[line, row, s, c, k] at a[line][s.a + row * a_row + c * a_chunk + k]
 ///     B[s, c, k, column]    at b[s.b * b_segment + ((c * planes * halves + column / 16) * chunk + k / 2 * 2) * 16
 ///                              + column % 16 * 2 + k % 2]
 ///     C[line][row, column]  at c[line][row * c_row + column], in whole halves
@@ -166,12 +166,13 @@ template <class T> struct CombineFunctions {
 /// are at most 2^-24 of a product.
 struct Pairs {
     const Bfloat *a[2];
-    Index a_row, a_plane;
+    Index a_row, a_plane, a_chunk;
     const Bfloat *b;
     Index b_segment;
     const Segment *segments;
     Index count, chunks, chunk;
     int planes, rows, lines, halves;
+    bool apart;     // whether the largest product of all chunks comes last: then it alone is rounded with the sums
     bool continued; // whether sums go on from what is in C
     float *c[2];
     Index c_row;
@@ -194,6 +195,9 @@ struct MatrixFunctions {
                   Index to_plane, Index next);
     /// Makes two neighbours k of 16 columns of B, of which `count` are not zeros, of so many planes.
     void (*pair)(const float *even, const float *odd, int count, int planes, Bfloat *to, Index to_plane);
+    /// Adds so much of sums with kMatrixColumns in a row to others, or copies it if it is the first. False if something
+    /// in it is not finite.
+    bool (*add)(const float *sums, Index rows, Index columns, float *to, Index to_row, bool first);
 };
 
 struct Kernel {
