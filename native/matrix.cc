@@ -6,6 +6,7 @@
 #include <span>
 
 #include "folded.h"
+#include "gather.h"
 #include "regions.h"
 
 namespace backstride {
@@ -408,6 +409,17 @@ bool extends(const Plan &plan) {
         needed *= meetings(axis);
     }
     return panel > kCachedPanel && made <= kMostBeyond * needed && made > needed;
+}
+
+bool packs_as_used(const Plan &plan) {
+    const Geometry &geometry = plan.geometry;
+    const bool gradient = plan.wrt == Operand::input;
+    double bytes = static_cast<double>(geometry.batch) *
+                   static_cast<double>(gradient ? geometry.out_channels : geometry.in_channels) *
+                   (plan.element == Element::bfloat16 ? 1 : kPlanes) * sizeof(Bfloat);
+    for (const Axis &axis : geometry.axes)
+        bytes *= static_cast<double>(gradient ? axis.output : axis.input);
+    return panels_are_used_once(plan) && bytes <= kMostBlockBytes;
 }
 
 PackedPairs pairs(const Plan &plan, const View &filter, Poll poll) {

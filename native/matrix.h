@@ -22,6 +22,10 @@ bool extends(const Plan &plan);
 /// The filter as `matrix` reads it, packed already if the layer is folded.
 PackedPairs pairs(const Plan &plan, const View &filter, Poll poll);
 
+/// Whether a filter that is not packed yet is packed panel by panel, where it is used: by each of these all of the
+/// source is read, which must not be far away.
+bool packs_as_used(const Plan &plan);
+
 /// As `gather`. Calls `again` with those cells of the result that are to be computed anew in another way: the unit
 /// takes subnormal numbers for zeros, and planes of the largest are infinite, which an infinity or NaN shows.
 void matrix(const Plan &plan, const View &source, const PackedPairs &filter, const Epilogue<float> &epilogue,

@@ -22,12 +22,11 @@ constexpr Index kLine = 64;
 constexpr Index kLarge = 1 << 20;
 constexpr Index kHugePage = 2 << 20;
 constexpr Index kMostKept = 256 << 20;
-// From this size on, each thread keeps the last few blocks for itself: they are in its caches, and allocators may give
-// such back to the system each time, whose fresh pages took a third of the time of some layers.
-constexpr Index kOwn = 64 << 10;
-constexpr std::size_t kMostOwn = 4;
+// From this size on, each thread keeps what a block of its work takes for itself: it is in its caches, and allocators
+// may give such back to the system each time, whose fresh pages took a third of the time of some layers.
+constexpr Index kOwn = 64 << 10, kMostOwn = 3 << 19;
 // A kept block serves what uses at least so much of it.
-constexpr double kLeastUse = 0.75;
+constexpr double kLeastUse = 0.75, kLeastOwnUse = 0.1;
 
 /// In what memory comes.
 Index unit_of(Index bytes) { return bytes >= kLarge ? kHugePage : kLine; }
@@ -61,9 +60,9 @@ void give_back(void *data, [[maybe_unused]] Index bytes) {
 class Blocks {
   public:
     /// A block for `bytes`, which becomes the size it has, or null.
-    void *take(Index &bytes) {
+    void *take(Index &bytes, double least_use) {
         const auto fits = [&](const Block &block) {
-            return block.bytes >= bytes && static_cast<double>(bytes) >= kLeastUse * static_cast<double>(block.bytes);
+            return block.bytes >= bytes && static_cast<double>(bytes) >= least_use * static_cast<double>(block.bytes);
         };
         // The most recently used one is the likeliest to be in a cache.
         const auto found = std::find_if(blocks_.rbegin(), blocks_.rend(), fits);
@@ -87,15 +86,14 @@ class Blocks {
         return true;
     }
 
-    void drop() {
-        const Block block = blocks_.front();
-        give_back(block.data, block.bytes);
-        bytes_ -= block.bytes;
-        blocks_.erase(blocks_.begin());
+    void drop_to(Index most) {
+        while (bytes_ > most) {
+            const Block block = blocks_.front();
+            give_back(block.data, block.bytes);
+            bytes_ -= block.bytes;
+            blocks_.erase(blocks_.begin());
+        }
     }
-
-    Index bytes() const { return bytes_; }
-    std::size_t count() const { return blocks_.size(); }
 
   private:
     struct Block {
@@ -111,29 +109,24 @@ class Kept {
   public:
     void *take(Index &bytes) {
         const std::lock_guard lock(mutex_);
-        return blocks_.take(bytes);
+        return blocks_.take(bytes, kLeastUse);
     }
 
     void give(void *data, Index bytes) {
         const std::lock_guard lock(mutex_);
-        drop_to(std::max<Index>(0, kMostKept - bytes));
+        blocks_.drop_to(std::max<Index>(0, kMostKept - bytes));
         if (bytes > kMostKept || !blocks_.give(data, bytes))
             give_back(data, bytes);
     }
 
     void release() {
         const std::lock_guard lock(mutex_);
-        drop_to(0);
+        blocks_.drop_to(0);
     }
 
     std::mutex &mutex() { return mutex_; }
 
   private:
-    void drop_to(Index most) {
-        while (blocks_.bytes() > most)
-            blocks_.drop();
-    }
-
     std::mutex mutex_;
     Blocks blocks_;
 };
@@ -142,29 +135,24 @@ class Kept {
 class Own {
   public:
     ~Own() {
-        drop_to(0);
+        blocks_.drop_to(0);
         ended_ = true;
     }
 
-    void *take(Index &bytes) { return ended_ ? nullptr : blocks_.take(bytes); }
+    void *take(Index &bytes) { return ended_ ? nullptr : blocks_.take(bytes, kLeastOwnUse); }
     void give(void *data, Index bytes) {
         if (!ended_)
-            drop_to(kMostOwn - 1);
+            blocks_.drop_to(kMostOwn - bytes);
         if (ended_ || !blocks_.give(data, bytes))
             give_back(data, bytes);
     }
     void release() {
         if (!ended_)
-            drop_to(0);
+            blocks_.drop_to(0);
     }
 
   private:
     static thread_local bool ended_;
-    void drop_to(std::size_t most) {
-        while (blocks_.count() > most)
-            blocks_.drop();
-    }
-
     Blocks blocks_;
 };
 thread_local bool Own::ended_ = false;
@@ -196,13 +184,14 @@ Index Memory::within(Index bytes) {
     return bytes < kHugePage ? std::min(bytes, kLarge - 1) / kLine * kLine : bytes / kHugePage * kHugePage;
 }
 
-Memory::Memory(Index bytes) : bytes_(bytes) {
+Memory::Memory(Index bytes, bool of_result) : bytes_(bytes), own_(!of_result && bytes >= kOwn && bytes < kLarge) {
     if (bytes > physical_memory())
         throw TooLarge(bytes);
     const bool large = bytes >= kLarge;
     const Index unit = unit_of(bytes);
     bytes_ = rounded(bytes);
-    if (bytes_ >= kOwn && (data_ = large ? kept().take(bytes_) : own.take(bytes_)))
+    data_ = large ? kept().take(bytes_) : own_ ? own.take(bytes_) : nullptr;
+    if (data_)
         return;
     const auto allocated = [&] {
         return std::aligned_alloc(static_cast<std::size_t>(unit), static_cast<std::size_t>(bytes_));
@@ -221,10 +210,10 @@ Memory::Memory(Index bytes) : bytes_(bytes) {
 }
 
 Memory::~Memory() {
-    if (bytes_ >= kLarge)
-        kept().give(data_, bytes_);
-    else if (bytes_ >= kOwn)
+    if (own_)
         own.give(data_, bytes_);
+    else if (bytes_ >= kLarge)
+        kept().give(data_, bytes_);
     else
         std::free(data_);
 }

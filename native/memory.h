@@ -18,10 +18,11 @@ Index physical_memory();
 /// operating system that overcommits would grant it and kill the process later.
 ///
 /// The pages of fresh memory cost more than many a layer, so memory that was given back is kept for the next of about
-/// that size, the least recently used going first: at most 256 MB of large blocks, and 4 MB of others for each thread.
+/// that size, the least recently used going first: at most 256 MB of large blocks, and 1.5 MB of others for each
+/// thread.
 class Memory {
   public:
-    explicit Memory(Index bytes);
+    explicit Memory(Index bytes, bool of_result = false);
     ~Memory();
     Memory(const Memory &) = delete;
     Memory &operator=(const Memory &) = delete;
@@ -36,6 +37,7 @@ class Memory {
 
   private:
     Index bytes_;
+    bool own_; // whether its thread keeps it
     void *data_;
 };
 

@@ -31,7 +31,7 @@ Packed<T>::Packed(const Plan &plan, const View &filter, bool any_sizes, Poll pol
         merged_.emplace(merged_panels<T>(plan, filter, poll));
     if (std::is_same_v<T, float> && wanted(Algorithm::matrix))
         pairs_.emplace(pairs(plan, filter, poll));
-    if (pairs_ && !pairs_->packed() && (any_sizes || !panels_are_used_once(plan)))
+    if (pairs_ && !pairs_->packed() && (any_sizes || !packs_as_used(plan)))
         pairs_->pack(poll);
     if (any_sizes || (!stripes_ && !points_ && !merged_ && !pairs_))
         panels_.emplace(panels<T>(plan, filter));

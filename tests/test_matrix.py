@@ -64,6 +64,8 @@ PIXELS = [
     case("far", Axis(9, 30, 12, 2, 1, 9), Axis(9, 2, 40, 5, 1, 0), channels=(37, 50), batch=3),
     case("3-d", same(5, 3, 2, 10), same(6, 2, 2, 12), same(7, 3, 1, 7), channels=(33, 66), batch=2),
     case("groups", same(20, 4, 2, 40), same(30, 3, 2, 60), channels=(64, 96), batch=2, groups=2),
+    # The longest chain here, and the shortest of plain sums.
+    case("chain", same(27, 2, 2, 54), same(28, 2, 2, 56), channels=(512, 512), batch=1),
 ]
 OPERATIONS = [(wrt, large) for wrt in ("output", "input") for large in LARGE]
 OPERATIONS += [("filter", large) for large in LARGE + PIXELS]
