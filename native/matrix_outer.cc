@@ -328,11 +328,10 @@ class Outer {
 
 namespace {
 
-/// Images of one row are rows of one image, as long as no tap meets two of them.
+/// Images of one row are rows of one image, if their one tap along the height meets that row.
 bool joins_images(const Plan &plan) {
-    const auto &[depth, height, width] = plan.geometry.axes;
-    return depth.input == 1 && depth.kernel == 1 && depth.output == 1 && height.input == 1 && height.kernel == 1 &&
-           height.output == 1;
+    const Axis &height = plan.geometry.axes[1];
+    return height.input == 1 && height.kernel == 1 && height.output == 1 && height.pad == 0;
 }
 Plan joined(Plan plan) {
     if (joins_images(plan)) {

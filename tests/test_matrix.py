@@ -342,6 +342,16 @@ def test_many_taps_of_few_pixels_end(kernel: str) -> None:
     assert plan("filter", geometry, dtype_of(kernel).name, "default").algorithm != "matrix"
 
 
+def test_a_row_that_the_tap_does_not_meet_adds_nothing(kernel: str) -> None:
+    """Images of one row are rows of one image only where it does."""
+    for pad, nothing in ((1, True), (0, False)):
+        geometry = Geometry((Axis(1, 1, 1, 2, 1, pad), same(13, 7, 1, 13)), 19, 20, 33)
+        operands = reals(geometry, kernel)
+        found, want = derivative("filter", geometry, operands, kernel), without_unit("filter", geometry, operands)
+        assert (found == 0).all() == nothing
+        assert (abs(found - want).astype(np.float32) <= 0.01 * abs(want).max().astype(np.float32)).all()
+
+
 def test_few_pixels_are_refused(kernel: str) -> None:
     for batch, algorithm in ((3, "tiles"), (4, "matrix")):
         geometry = Geometry((Axis(16, 3, 16, 1, 1, 1),), batch, 64, 64)
