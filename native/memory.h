@@ -32,8 +32,10 @@ class Memory {
     static Index rounded(Index bytes);
     static Index within(Index bytes);
 
-    /// Gives all that is kept back to the system, but not what other threads keep for themselves.
+    /// Gives all that is kept back to the system.
     static void release();
+    /// Gives back what this thread keeps for the next block of its work.
+    static void end_work();
 
   private:
     Index bytes_;

@@ -23,6 +23,8 @@
 #include <xmmintrin.h>
 #endif
 
+#include "memory.h"
+
 namespace backstride {
 namespace {
 
@@ -179,6 +181,7 @@ void Job::work(Place *helper) {
     }
     publish();
     current = outer;
+    Memory::end_work();
 }
 
 /// A helper of the pool, whose mutex guards it.
