@@ -312,7 +312,7 @@ NB_MODULE(_native, m) {
     m.def(
         "result",
         [](Index bytes) {
-            auto memory = std::make_unique<Memory>(bytes, true);
+            auto memory = std::make_unique<Memory>(bytes);
             void *const data = memory->data();
             nb::capsule owner(memory.get(), [](void *of) noexcept { delete static_cast<Memory *>(of); });
             memory.release();

@@ -108,7 +108,7 @@ class Outer {
 
     bool run(Poll poll) {
         const Index chain = pieces_.together * size() * Index{sizeof(Bfloat)};
-        const bool direct = plan_.element == Element::float32 && filter_.stride[4] == 1;
+        const bool direct = in_place<float>(filter_, plan_.element);
         const Index elements = cells_of(whole_box(filter_)), sums = direct ? 0 : elements * Index{sizeof(float)};
         // What threads bring into order takes little besides.
         const Index room = Memory::within(plan_.workspace.bytes / 4 * 3) - sums;
@@ -182,10 +182,12 @@ class Outer {
         return (group * columns_.halves * kHalf + block * kMatrixColumns) * planes_ * pieces_.chunks * kMatrixDepth;
     }
 
-    /// Calls `each(row, cells, at)` with the cells of a grid of rows that are in a chunk, and where in it they begin.
-    template <class Each> void each_row(Index chunk, Index rows, Range widths, Each each) const {
+    /// Calls `each(row, cells, at)` with the cells of a part of the grid that are in a chunk, and where in it they
+    /// begin.
+    template <class Each> void each_row(Index chunk, Range heights, Range widths, Each each) const {
         const Index first = chunk * kMatrixDepth, last = first + kMatrixDepth;
-        for (Index row = first / pieces_.pitch; row < rows && row * pieces_.pitch < last; ++row) {
+        for (Index row = std::max(first / pieces_.pitch, heights.first);
+             row < heights.last && row * pieces_.pitch < last; ++row) {
             const Index start = row * pieces_.pitch;
             const Range cells{std::max(first - start, widths.first), std::min(last - start, widths.last)};
             if (cells.count() > 0)
@@ -205,18 +207,17 @@ class Outer {
             return Range{std::max<Index>(0, -first), std::min(cells, floor_div(length - 1 - from, stride) + 1 - first)};
         };
         const Index first_h = h + high.first, first_w = w + wide.first;
-        const Range heights = existing(first_h, pieces_.rows + high.halo(), high.stride, from_h, output_.shape[2]),
-                    widths = existing(first_w, pieces_.pitch, wide.stride, from_w, output_.shape[3]);
         const bool exists = depth >= 0 && depth < output_.shape[1];
+        const Index rows = exists ? pieces_.rows + high.halo() : 0;
+        const Range heights = existing(first_h, rows, high.stride, from_h, output_.shape[2]),
+                    widths = existing(first_w, pieces_.pitch, wide.stride, from_w, output_.shape[3]);
         const Range channels{block * kRowsMade, std::min((block + 1) * kRowsMade, rows_.channels)};
         const Index count = channels.count(), to_row = planes_ * pieces_.row;
         to += start_of_rows(group, phase, block * kRowsMade / kMatrixColumns);
         for (Index chunk = 0; chunk < pieces_.row / kMatrixDepth; ++chunk) {
             float room[kRowsMade * kMatrixDepth];
             std::fill_n(room, count * kMatrixDepth, 0.0f);
-            each_row(chunk, exists ? heights.last : 0, widths, [&](Index row, Range cells, Index begin) {
-                if (row < heights.first)
-                    return;
+            each_row(chunk, heights, widths, [&](Index row, Range cells, Index begin) {
                 const Index offset = n * output_.stride[0] + depth * output_.stride[1] +
                                      ((first_h + row) * high.stride + from_h) * output_.stride[2] +
                                      ((first_w + cells.first) * wide.stride + from_w) * output_.stride[3] +
@@ -239,28 +240,22 @@ class Outer {
     void make_columns(Index piece, Index group, Index block, Bfloat *to) const {
         const auto [n, d, h, w] = place(piece);
         const Range channels = columns_.block(block);
-        const Index count = channels.count(), halves = columns_.halves_of(block), half_size = kMatrixDepth * kHalf,
-                    plane = halves * half_size;
+        const Index count = channels.count(), size = columns_.halves_of(block) * kHalf * planes_ * kMatrixDepth;
+        const Range heights{0, std::min(pieces_.rows, input_.shape[2] - h)};
         const Range widths{0, std::min(pieces_.width, input_.shape[3] - w)};
         to += start_of_columns(group, block);
-        for (Index chunk = 0; chunk < pieces_.chunks; ++chunk, to += planes_ * plane) {
+        for (Index chunk = 0; chunk < pieces_.chunks; ++chunk, to += size) {
             float room[kMatrixDepth * kMatrixColumns] = {};
-            each_row(chunk, std::min(pieces_.rows, input_.shape[2] - h), widths,
-                     [&](Index row, Range cells, Index begin) {
-                         const Index offset = n * input_.stride[0] + d * input_.stride[1] +
-                                              (h + row) * input_.stride[2] + (w + cells.first) * input_.stride[3] +
-                                              (group * columns_.channels + channels.first) * input_.stride[4];
-                         load(plan_.element, plan_.isa,
-                              {at(input_, plan_.element, offset), distance(cells.count(), 1, input_.stride[3]),
-                               distance(count, 1, input_.stride[4])},
-                              cells.count(), count, room + begin * kMatrixColumns, kMatrixColumns);
-                     });
-            for (Index k = 0; k < kMatrixDepth; k += 2)
-                for (Index half = 0; half < halves; ++half) {
-                    const float *const even = room + k * kMatrixColumns + half * kHalf;
-                    unit_.pair(even, even + kMatrixColumns, static_cast<int>(kHalf), planes_,
-                               to + half * half_size + k * kHalf, plane);
-                }
+            each_row(chunk, heights, widths, [&](Index row, Range cells, Index begin) {
+                const Index offset = n * input_.stride[0] + d * input_.stride[1] + (h + row) * input_.stride[2] +
+                                     (w + cells.first) * input_.stride[3] +
+                                     (group * columns_.channels + channels.first) * input_.stride[4];
+                load(plan_.element, plan_.isa,
+                     {at(input_, plan_.element, offset), distance(cells.count(), 1, input_.stride[3]),
+                      distance(count, 1, input_.stride[4])},
+                     cells.count(), count, room + begin * kMatrixColumns, kMatrixColumns);
+            });
+            make_pairs(unit_, room, kMatrixColumns, kMatrixDepth, count, kMatrixDepth, planes_, to);
         }
     }
 
@@ -323,10 +318,6 @@ class Outer {
     Index stride_[4];
     mutable std::atomic<bool> finite_{true};
 };
-
-} // namespace
-
-namespace {
 
 /// Images of one row are rows of one image, if their one tap along the height meets that row.
 bool joins_images(const Plan &plan) {

@@ -22,9 +22,9 @@ constexpr Index kLine = 64;
 constexpr Index kLarge = 1 << 20;
 constexpr Index kHugePage = 2 << 20;
 constexpr Index kMostKept = 256 << 20;
-// From this size on, each thread keeps what a block of its work takes for the next: it is in its caches, and allocators
-// may give such back to the system each time, whose fresh pages took a third of the time of some layers. Beyond its
-// work it would be in the way of other sizes: streams of many lengths grew by 7 MB.
+// From this size on, a thread that works on a job keeps what a block of it takes for the next: it is in its caches, and
+// allocators may give such back to the system each time, whose fresh pages took a third of the time of some layers.
+// Beyond the job it would be in the way of other sizes: streams of many lengths grew by 7 MB.
 constexpr Index kOwn = 64 << 10, kMostOwn = 3 << 19;
 // A kept block serves what uses at least so much of it.
 constexpr double kLeastUse = 0.75, kLeastOwnUse = 0.1;
@@ -132,32 +132,10 @@ class Kept {
     Blocks blocks_;
 };
 
-/// Memory of medium size, of one thread. What is given back while the thread ends is not kept.
-class Own {
-  public:
-    ~Own() {
-        blocks_.drop_to(0);
-        ended_ = true;
-    }
-
-    void *take(Index &bytes) { return ended_ ? nullptr : blocks_.take(bytes, kLeastOwnUse); }
-    void give(void *data, Index bytes) {
-        if (!ended_)
-            blocks_.drop_to(kMostOwn - bytes);
-        if (ended_ || !blocks_.give(data, bytes))
-            give_back(data, bytes);
-    }
-    void release() {
-        if (!ended_)
-            blocks_.drop_to(0);
-    }
-
-  private:
-    static thread_local bool ended_;
-    Blocks blocks_;
-};
-thread_local bool Own::ended_ = false;
-thread_local Own own;
+/// Memory of medium size, of a thread that works on so many jobs, one within the other. Without one it is empty, so
+/// that nobody minds when it is destroyed.
+thread_local Blocks own;
+thread_local int jobs = 0;
 
 /// Never destroyed, since threads may still run while the process exits. A fork waits until nobody is at it.
 Kept &kept() {
@@ -185,13 +163,13 @@ Index Memory::within(Index bytes) {
     return bytes < kHugePage ? std::min(bytes, kLarge - 1) / kLine * kLine : bytes / kHugePage * kHugePage;
 }
 
-Memory::Memory(Index bytes, bool of_result) : bytes_(bytes), own_(!of_result && bytes >= kOwn && bytes < kLarge) {
+Memory::Memory(Index bytes) : bytes_(bytes) {
     if (bytes > physical_memory())
         throw TooLarge(bytes);
     const bool large = bytes >= kLarge;
     const Index unit = unit_of(bytes);
     bytes_ = rounded(bytes);
-    data_ = large ? kept().take(bytes_) : own_ ? own.take(bytes_) : nullptr;
+    data_ = large ? kept().take(bytes_) : jobs > 0 && bytes >= kOwn ? own.take(bytes_, kLeastOwnUse) : nullptr;
     if (data_)
         return;
     const auto allocated = [&] {
@@ -211,17 +189,26 @@ Memory::Memory(Index bytes, bool of_result) : bytes_(bytes), own_(!of_result && 
 }
 
 Memory::~Memory() {
-    if (own_)
-        own.give(data_, bytes_);
-    else if (bytes_ >= kLarge)
+    if (bytes_ >= kLarge) {
         kept().give(data_, bytes_);
-    else
-        std::free(data_);
+        return;
+    }
+    if (jobs > 0 && bytes_ >= kOwn) {
+        own.drop_to(kMostOwn - bytes_);
+        if (own.give(data_, bytes_))
+            return;
+    }
+    std::free(data_);
 }
 
 void Memory::release() { kept().release(); }
 
-void Memory::end_work() { own.release(); }
+Memory::Work::Work() { ++jobs; }
+
+Memory::Work::~Work() {
+    if (--jobs == 0)
+        own.drop_to(0);
+}
 
 void Workspace::admit(Index least) const {
     if (binding && least > bytes)

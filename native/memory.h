@@ -18,11 +18,11 @@ Index physical_memory();
 /// operating system that overcommits would grant it and kill the process later.
 ///
 /// The pages of fresh memory cost more than many a layer, so memory that was given back is kept for the next of about
-/// that size, the least recently used going first: at most 256 MB of large blocks, and 1.5 MB of others for each
-/// thread.
+/// that size, the least recently used going first: at most 256 MB of large blocks and, of others, 1.5 MB for each
+/// thread while it works on a job.
 class Memory {
   public:
-    explicit Memory(Index bytes, bool of_result = false);
+    explicit Memory(Index bytes);
     ~Memory();
     Memory(const Memory &) = delete;
     Memory &operator=(const Memory &) = delete;
@@ -34,12 +34,16 @@ class Memory {
 
     /// Gives all that is kept back to the system.
     static void release();
-    /// Gives back what this thread keeps for the next block of its work.
-    static void end_work();
+    /// While it lives, its thread works on a job.
+    struct Work {
+        Work();
+        ~Work();
+        Work(const Work &) = delete;
+        Work &operator=(const Work &) = delete;
+    };
 
   private:
     Index bytes_;
-    bool own_; // whether its thread keeps it
     void *data_;
 };
 

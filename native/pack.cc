@@ -183,19 +183,25 @@ const Bfloat *PackedPairs::panel(Index group, Index index, Bfloat *room) const {
     return room;
 }
 
+void make_pairs(const MatrixFunctions &unit, const float *rows, Index row, Index depth, Index columns, Index chunk,
+                int planes, Bfloat *to) {
+    constexpr Index kHalf = kMatrixColumns / 2;
+    const Index halves = ceil_div(columns, kHalf), half_size = chunk * kHalf, plane = halves * half_size;
+    for (Index k = 0; k < depth; k += 2)
+        for (Index half = 0; half < halves; ++half) {
+            const float *const even = rows + k * row + half * kHalf;
+            Bfloat *const pairs = to + k / chunk * planes * plane + half * half_size + k % chunk * kHalf;
+            unit.pair(even, even + row, static_cast<int>(std::min(kHalf, columns - half * kHalf)), planes, pairs,
+                      plane);
+        }
+}
+
 void PackedPairs::pack_tap(Index group, Index index, Index tap, Bfloat *to) const {
-    const Index columns = this->columns(index), depth = chunks_.depth(), halves = this->halves(index);
+    const Index columns = this->columns(index), depth = chunks_.depth();
     const Buffer<float> room(depth * columns);
     std::fill(room.get() + depth_ * columns, room.get() + depth * columns, 0.0f);
     const float *const rows = filter_.tap(group, index, tap, room.get());
-    const Index chunk = chunks_.each, half_size = chunk * kHalf, plane = halves * half_size;
-    for (Index k = 0; k < depth; k += 2)
-        for (Index half = 0; half < halves; ++half) {
-            const float *const even = rows + k * columns + half * kHalf;
-            Bfloat *const pairs = to + k / chunk * planes_ * plane + half * half_size + k % chunk * kHalf;
-            unit_.pair(even, even + columns, static_cast<int>(std::min(kHalf, columns - half * kHalf)), planes_, pairs,
-                       plane);
-        }
+    make_pairs(unit_, rows, columns, depth, columns, chunks_.each, planes_, to);
 }
 
 template <class T>

@@ -97,6 +97,11 @@ struct Chunks {
     Index count, each;
 };
 
+/// Makes B of Pairs for one tap of a panel: of so many rows k, a multiple of two, and columns, with zeros after these
+/// where a half ends beyond them.
+void make_pairs(const MatrixFunctions &unit, const float *rows, Index row, Index depth, Index columns, Index chunk,
+                int planes, Bfloat *to);
+
 /// The same for a matrix unit: bfloat16, or three planes of it for other floats, in the order of Pairs, with zeros
 /// where a chunk or a half ends beyond the matrix.
 class PackedPairs {

@@ -158,6 +158,7 @@ thread_local Job *current = nullptr;
 
 void Job::work(Place *helper) {
     const FloatingPointDefaults defaults;
+    const Memory::Work keeping;
     Job *const outer = std::exchange(current, this);
     try {
         while (!check()) {
@@ -181,7 +182,6 @@ void Job::work(Place *helper) {
     }
     publish();
     current = outer;
-    Memory::end_work();
 }
 
 /// A helper of the pool, whose mutex guards it.
