@@ -57,7 +57,7 @@ constexpr double kReread = 10;
 // What begins and ends the calls for the edges of merged layers.
 constexpr double kEdges = 6000;
 // What sets a matrix unit up and copies what it reads, besides the work.
-constexpr double kUnit = 2000;
+constexpr double kUnit = 10000;
 // What begins and ends the two stages of Winograd's algorithm.
 constexpr double kStages = 6000;
 // Elements of a packed filter that a second-level cache holds, and beyond which it comes from memory, half as fast.
@@ -109,14 +109,6 @@ double reached(const Geometry &geometry) {
         const Index taps = std::min(axis.kernel - 1, last) - std::max<Index>(0, first) + 1;
         result *= real(std::max<Index>(0, taps)) / real(axis.kernel);
     }
-    return result;
-}
-
-/// Multiply-adds of the definition, but for those beyond the edges.
-double products(const Geometry &geometry) {
-    double result = real(geometry.batch) * real(geometry.in_channels) * real(geometry.out_channels / geometry.groups);
-    for (const Axis &axis : geometry.axes)
-        result *= meetings(axis);
     return result;
 }
 
@@ -246,6 +238,13 @@ double outer_cost(const Plan &plan, const Machine &machine, Algorithm algorithm)
 }
 
 } // namespace
+
+double products(const Geometry &geometry) {
+    double result = real(geometry.batch) * real(geometry.in_channels) * real(geometry.out_channels / geometry.groups);
+    for (const Axis &axis : geometry.axes)
+        result *= meetings(axis);
+    return result;
+}
 
 double matrix_columns(Index columns) {
     constexpr Index kHalf = kMatrixColumns / 2;

@@ -10,6 +10,9 @@ namespace backstride {
 /// packed. What the plan can't be computed by costs infinity.
 double cost(const Plan &plan, Algorithm algorithm, bool packed);
 
+/// Multiply-adds of the definition, but for those beyond the edges.
+double products(const Geometry &geometry);
+
 /// So many columns of a matrix unit's products take as long as this many where there are enough of them.
 double matrix_columns(Index columns);
 

@@ -210,10 +210,13 @@ def test_default_choice_is_of_the_instruction_set_in_use(element: str, channels:
     isas = {name: isa for name, isa, *_ in _native.kernels()}
     of_element = {isas[name] for name in kernels_for(dtype_of(element))}
     usable = [isa for isa in _native.ISAS[: _native.ISAS.index(_native.isa()) + 1] if isa in of_element]
-    geometry = Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, channels, channels)
+    geometry = Geometry((Axis(2**16, 2, 2**17, 2, 1, 0),), 1, channels, channels)
     for wrt in OPERANDS:
         kernel = kernel_of(wrt, geometry, element)
         assert isas[kernel] == usable[-1] or (usable[-1] == "amx" and kernel not in MATRIX)
+    tiny = Geometry((Axis(2, 2, 4, 2, 1, 0),), 1, channels, channels)
+    for wrt in OPERANDS:
+        assert isas[kernel_of(wrt, tiny, element)] in {*usable} - {"avx512", "amx"}
 
 
 # Real numbers
@@ -445,7 +448,7 @@ import backstride
 from backstride import _native
 from backstride._geometry import Axis, Geometry
 from backstride._plan import plan
-print(_native.isa(), plan("output", Geometry((Axis(4, 2, 8, 2, 1, 0),), 1, 3, 20), "float32", "default").kernel)
+print(_native.isa(), plan("output", Geometry((Axis(2**10, 2, 2**11, 2, 1, 0),), 1, 3, 20), "float32", "default").kernel)
 """
 
 
