@@ -228,9 +228,11 @@ double outer_cost(const Plan &plan, const Machine &machine, Algorithm algorithm)
     case Algorithm::matrix: {
         if (!matrix_fits(plan))
             break;
-        const OuterWork work = outer_work(plan);
-        return work.products / (plan.element == Element::bfloat16 ? kMatrixRate : kWideMatrixRate) +
-               work.planes / kOuterPlanes + work.sums / kOuterSums + kStages;
+        const std::optional<OuterWork> work = outer_work(plan);
+        if (!work)
+            break;
+        return work->products / (plan.element == Element::bfloat16 ? kMatrixRate : kWideMatrixRate) +
+               work->planes / kOuterPlanes + work->sums / kOuterSums + kStages;
     }
     default: break;
     }
@@ -247,8 +249,7 @@ double products(const Geometry &geometry) {
 }
 
 double matrix_columns(Index columns) {
-    constexpr Index kHalf = kMatrixColumns / 2;
-    return columns <= kHalf ? kHalf * kHalfColumns : rounded_up(real(columns), kHalf);
+    return columns <= kMatrixHalf ? kMatrixHalf * kHalfColumns : rounded_up(real(columns), kMatrixHalf);
 }
 
 double cost(const Plan &plan, Algorithm algorithm, bool packed) {

@@ -183,6 +183,31 @@ std::vector<Segment> taps_of(const Region &region) {
     return taps;
 }
 
+/// The unit of this thread, for as long as it lives.
+class Unit {
+  public:
+    Unit(const MatrixFunctions &functions, int rows, Index chunk) : functions_(functions), rows_(rows), chunk_(chunk) {
+        functions_.begin(rows_, chunk_);
+    }
+    ~Unit() { functions_.end(); }
+    Unit(const Unit &) = delete;
+    Unit &operator=(const Unit &) = delete;
+
+    /// What handles a signal may use it.
+    bool interrupted() const {
+        functions_.end();
+        const bool stopped = backstride::interrupted();
+        functions_.begin(rows_, chunk_);
+        return stopped;
+    }
+    const MatrixFunctions *operator->() const { return &functions_; }
+
+  private:
+    const MatrixFunctions &functions_;
+    const int rows_;
+    const Index chunk_;
+};
+
 /// Products by the unit, of arrays of floats of 16 or 32 bits.
 template <class Element> struct ByMatrix {
     using Sum = float;
@@ -260,7 +285,6 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         // last of them to arrive.
         const Index steps = pieces.pairs() * panels.count(), kept = most < count ? steps : 2;
         const Buffer<float> sums(kept * kSums);
-        const MatrixFunctions &unit = *matrix_functions(plan_.isa);
         Pairs pairs{};
         pairs.a_row = pieces.a_row;
         pairs.a_plane = filter_.chunks().each;
@@ -270,6 +294,7 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         pairs.chunk = filter_.chunks().each;
         pairs.planes = filter_.planes();
         pairs.rows = static_cast<int>(pieces.rows);
+        const Unit unit(*matrix_functions(plan_.isa), pairs.rows, pairs.chunk);
         const auto panel_of = [&](Index step) { return panels.first + step % panels.count(); };
         const auto finish = [&](Index step) {
             const Index pair = step / panels.count(), panel = panel_of(step);
@@ -278,9 +303,9 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
             for (int line = 0; line < pieces.lines(pair); ++line)
                 for (const auto &run : pieces.runs(pieces.at(pair, line))) {
                     float *const c = sums.get() + step % kept * kSums + line * kSums / 2 + run.row * kMatrixColumns;
-                    if (!unit.finite(c, static_cast<int>(run.count), halves))
+                    if (!unit->finite(c, static_cast<int>(run.count), halves))
                         for (Index row = 0; row < run.count; ++row)
-                            if (!unit.finite(c + row * kMatrixColumns, 1, halves))
+                            if (!unit->finite(c + row * kMatrixColumns, 1, halves))
                                 suspect(run.cell + row * pieces.cell_row);
                     epilogue_.on_columns(c, kMatrixColumns, run.count, channels.count(), channels.first);
                     moves<To>(plan_.isa).store(c, kMatrixColumns, run.count, channels.count(),
@@ -290,7 +315,6 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
         };
         Index done = 0;
         bool stopped = false;
-        unit.begin(pairs.rows, pairs.chunk);
         for (Index first = 0; first < count; first += most) {
             pairs.segments = taps.data() + first;
             pairs.count = std::min(most, count - first);
@@ -305,22 +329,19 @@ template <class Element> class Matrix : public Regions<Matrix<Element>, ByMatrix
                     pairs.a[line] = pieces.at(pair, line).from;
                     pairs.c[line] = sums.get() + step % kept * kSums + line * kSums / 2;
                 }
-                unit.multiply(pairs);
+                unit->multiply(pairs);
                 if (first + most >= count && step > 0)
                     finish(step - 1);
                 done +=
                     pieces.rows * pairs.lines * pairs.count * filter_.pixel_size() * pairs.halves * kMatrixColumns / 2;
                 if (done > kInterruptEvery) {
                     done = 0;
-                    unit.end(); // what handles a signal may use it
-                    stopped = interrupted();
-                    unit.begin(pairs.rows, pairs.chunk);
+                    stopped = unit.interrupted();
                 }
             }
         }
         if (!stopped)
             finish(steps - 1);
-        unit.end();
         return !stopped;
     }
 

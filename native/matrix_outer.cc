@@ -24,11 +24,10 @@ namespace {
 // The longest chain of additions: sums over more pixels are added up in memory.
 constexpr Index kChain = 768;
 // Planes that exist at a time: those of a few chains, and a part of the input's channels that a second-level cache
-// holds while all taps meet it.
-constexpr Index kRoundBytes = 4 << 20, kCachedBytes = 768 << 10;
+// holds while all taps meet it. Chains are shorter where theirs would take more than that.
+constexpr Index kRoundBytes = 4 << 20, kCachedBytes = 768 << 10, kChainBytes = 24 << 20;
 // Channels of the output that are made planes at a time: so much of a pixel, whose neighbours are elsewhere, is read.
 constexpr Index kRowsMade = 128;
-constexpr Index kHalf = kMatrixColumns / 2;
 
 /// How the taps of an axis are found in the output: tap k meets input cell i at (i + shift(k)) * stride + phase(k).
 struct Taps {
@@ -58,25 +57,28 @@ struct Pieces {
         down = ceil_div(axes[1].input, rows);
         count = plan.geometry.batch * axes[0].input * down * across;
         chunks = ceil_div(rows * pitch, Index{kMatrixDepth});
-        together = std::max<Index>(1, kChain / (rows * pitch));
         // From a row of the output's planes to the next, with zeros at its end: an odd number of cache lines.
         row = ceil_div(h.halo() * pitch + w.halo(), Index{kMatrixDepth}) + chunks;
         row = (row | 1) * kMatrixDepth;
     }
 
+    /// Pieces of a chain, if each takes so much memory.
+    Index together(Index bytes) const {
+        return std::clamp<Index>(std::min(kChain / (rows * pitch), kChainBytes / bytes), 1, count);
+    }
+
     Index rows, width, pitch, down, across, count;
-    Index chunks;   // of the depth
-    Index together; // pieces of a chain
+    Index chunks; // of the depth
     Index row;
 };
 
 /// Some channels of a group: as rows or columns, in halves of a tile.
 struct Part {
-    explicit Part(Index count) : channels(count), halves(ceil_div(count, kHalf)) {}
+    explicit Part(Index count) : channels(count), halves(ceil_div(count, kMatrixHalf)) {}
     Index channels, halves;
     Index blocks() const { return ceil_div(halves, 2); }
     Range block(Index i) const { return {i * kMatrixColumns, std::min((i + 1) * kMatrixColumns, channels)}; }
-    int halves_of(Index i) const { return block(i).count() > kHalf ? 2 : 1; }
+    int halves_of(Index i) const { return block(i).count() > kMatrixHalf ? 2 : 1; }
 };
 
 class Outer {
@@ -86,100 +88,114 @@ class Outer {
           taps_{Taps(plan.geometry.axes[0]), Taps(plan.geometry.axes[1]), Taps(plan.geometry.axes[2])},
           pieces_(plan, taps_[1], taps_[2]), rows_(plan.geometry.out_channels / plan.geometry.groups),
           columns_(plan.geometry.in_channels / plan.geometry.groups),
-          planes_(plan.element == Element::bfloat16 ? 1 : kPlanes) {}
+          planes_(plan.element == Element::bfloat16 ? 1 : kPlanes),
+          together_(pieces_.together(size() * Index{sizeof(Bfloat)})) {}
 
     /// Elements of the planes of a piece: of the output's, and of both.
     Index output_size() const {
-        return phases() * plan_.geometry.groups * rows_.halves * kHalf * planes_ * pieces_.row;
+        return phases() * plan_.geometry.groups * rows_.halves * kMatrixHalf * planes_ * pieces_.row;
     }
     Index size() const {
         return output_size() +
-               plan_.geometry.groups * columns_.halves * kHalf * planes_ * pieces_.chunks * kMatrixDepth;
+               plan_.geometry.groups * columns_.halves * kMatrixHalf * planes_ * pieces_.chunks * kMatrixDepth;
     }
     OuterWork work() const {
         const double taps = static_cast<double>(taps_[0].count * taps_[1].count * taps_[2].count),
                      pieces = static_cast<double>(pieces_.count), groups = static_cast<double>(plan_.geometry.groups),
-                     rows = static_cast<double>(rows_.halves * kHalf), columns = matrix_columns(columns_.channels);
+                     rows = static_cast<double>(rows_.halves * kMatrixHalf),
+                     columns = matrix_columns(columns_.channels);
         const double depth = static_cast<double>(pieces_.chunks * kMatrixDepth),
                      made = static_cast<double>(phases()) * rows * static_cast<double>(pieces_.row) + columns * depth;
         return {taps * pieces * groups * rows * columns * depth, pieces * groups * made,
-                taps * groups * rows * columns * pieces / static_cast<double>(pieces_.together)};
+                taps * groups * rows * columns * pieces / static_cast<double>(together_)};
     }
 
+    /// Bytes for planes, beside sums that take so many.
+    Index room(Index sums) const {
+        // Threads take some KB besides: what they bring into order is on their stacks.
+        return Memory::within(plan_.workspace.bytes / 4 * 3 - (sums > 0 ? Memory::rounded(sums) : 0));
+    }
+    Index chain_bytes() const { return together_ * size() * Index{sizeof(Bfloat)}; }
+
     bool run(Poll poll) {
-        const Index chain = pieces_.together * size() * Index{sizeof(Bfloat)};
         const bool direct = in_place<float>(filter_, plan_.element);
-        const Index elements = cells_of(whole_box(filter_)), sums = direct ? 0 : elements * Index{sizeof(float)};
-        // What threads bring into order takes little besides.
-        const Index room = Memory::within(plan_.workspace.bytes / 4 * 3) - sums;
-        if (chain > room)
+        const Index elements = cells_of(whole_box(filter_)), chain = chain_bytes(),
+                    most = room(direct ? 0 : elements * Index{sizeof(float)});
+        if (chain > most)
             return false;
-        const Index most = std::clamp<Index>(kRoundBytes / chain, 1, ceil_div(pieces_.count, pieces_.together));
-        const Index round = std::min(most, room / chain) * pieces_.together;
+        const Index chains = std::clamp<Index>(kRoundBytes / chain, 1, most / chain);
+        const Index round = std::min(chains * together_, pieces_.count);
         std::optional<Buffer<float>> own;
         if (!direct)
             own.emplace(elements);
         sums_ = direct ? static_cast<float *>(filter_.data) : own->get();
         const View contiguous = backstride::contiguous(filter_, nullptr);
         std::copy_n(direct ? filter_.stride : contiguous.stride, 4, stride_);
-        const Buffer<Bfloat> planes(std::min(round, pieces_.count) * size());
-        for (Index first = 0; first < pieces_.count; first += round) {
+        const Buffer<Bfloat> planes(round * size());
+        for (Index first = 0; first < pieces_.count && finite_; first += round) {
             const Range pieces{first, std::min(first + round, pieces_.count)};
-            const Index groups = plan_.geometry.groups, row_parts = ceil_div(rows_.channels, kRowsMade),
-                        of_rows = phases() * row_parts, parts = of_rows + columns_.blocks();
-            parallel_for(
-                pieces.count() * groups * parts,
-                [&](Index task) {
-                    const Index part = task % parts, group = task / parts % groups, piece = task / parts / groups;
-                    Bfloat *const to = planes.get() + piece * size();
-                    if (part < of_rows)
-                        make_rows(pieces.first + piece, group, part / row_parts, part % row_parts, to);
-                    else
-                        make_columns(pieces.first + piece, group, part - of_rows, to + output_size());
-                },
-                poll);
-            const Index column_bytes = kMatrixColumns * planes_ * pieces_.chunks * kMatrixDepth * pieces_.together *
-                                       Index{sizeof(Bfloat)},
-                        near = std::max<Index>(1, kCachedBytes / column_bytes),
-                        cuts = ceil_div(columns_.blocks(), near);
-            const Index taps = taps_[0].count * taps_[1].count * taps_[2].count;
-            parallel_for(
-                groups * cuts * rows_.blocks() * taps,
-                [&](Index task) {
-                    const Index tap = task % taps, row = task / taps % rows_.blocks(),
-                                cut = task / taps / rows_.blocks() % cuts, group = task / taps / rows_.blocks() / cuts;
-                    if (!interrupted())
-                        multiply(planes.get(), pieces, group, tap, row,
-                                 {cut * columns_.blocks() / cuts, (cut + 1) * columns_.blocks() / cuts});
-                },
-                poll);
-            if (!finite_)
-                return false;
+            make_planes(pieces, planes.get(), poll);
+            multiply_planes(pieces, planes.get(), poll);
         }
-        if (own)
+        if (own && finite_)
             add_up(plan_, own->get(), 1, filter_, poll);
-        return true;
+        return finite_;
     }
 
   private:
+    void make_planes(Range pieces, Bfloat *planes, Poll poll) const {
+        const Index groups = plan_.geometry.groups, row_parts = ceil_div(rows_.channels, kRowsMade),
+                    of_rows = phases() * row_parts, parts = of_rows + columns_.blocks();
+        parallel_for(
+            pieces.count() * groups * parts,
+            [&](Index task) {
+                const Index part = task % parts, group = task / parts % groups, piece = task / parts / groups;
+                Bfloat *const to = planes + piece * size();
+                if (part < of_rows)
+                    make_rows(pieces.first + piece, group, part / row_parts, part % row_parts, to);
+                else
+                    make_columns(pieces.first + piece, group, part - of_rows, to + output_size());
+            },
+            poll);
+    }
+
+    void multiply_planes(Range pieces, const Bfloat *planes, Poll poll) const {
+        const Index column_bytes =
+                        kMatrixColumns * planes_ * pieces_.chunks * kMatrixDepth * together_ * Index{sizeof(Bfloat)},
+                    near = std::max<Index>(1, kCachedBytes / column_bytes), cuts = ceil_div(columns_.blocks(), near);
+        const Index taps = taps_[0].count * taps_[1].count * taps_[2].count;
+        parallel_for(
+            plan_.geometry.groups * cuts * rows_.blocks() * taps,
+            [&](Index task) {
+                const Index tap = task % taps, row = task / taps % rows_.blocks(),
+                            cut = task / taps / rows_.blocks() % cuts, group = task / taps / rows_.blocks() / cuts;
+                if (!interrupted())
+                    multiply(planes, pieces, group, tap, row,
+                             {cut * columns_.blocks() / cuts, (cut + 1) * columns_.blocks() / cuts});
+            },
+            poll);
+    }
+
     /// Planes of the output: of each tap along the depth, and each phase along the others.
     Index phases() const { return taps_[0].count * taps_[1].phases * taps_[2].phases; }
 
-    struct Place {
+    /// Where a piece begins.
+    struct Corner {
         Index image, depth, height, width;
     };
-    Place place(Index piece) const {
+    Corner corner(Index piece) const {
         const Index w = piece % pieces_.across, h = piece / pieces_.across % pieces_.down,
                     d = piece / pieces_.across / pieces_.down, depths = plan_.geometry.axes[0].input;
         return {d / depths, d % depths, h * pieces_.rows, w * pieces_.width};
     }
 
-    /// Where the planes of a block's first row begin, among those of a piece.
-    Index start_of_rows(Index group, Index phase, Index block) const {
-        return ((group * phases() + phase) * rows_.halves * kHalf + block * kMatrixRows * 2) * planes_ * pieces_.row;
+    /// Where the planes of a channel of the output begin, among those of a piece.
+    Index start_of_row(Index group, Index phase, Index channel) const {
+        return ((group * phases() + phase) * rows_.halves * kMatrixHalf + channel) * planes_ * pieces_.row;
     }
     Index start_of_columns(Index group, Index block) const {
-        return (group * columns_.halves * kHalf + block * kMatrixColumns) * planes_ * pieces_.chunks * kMatrixDepth;
+        return (group * columns_.halves * kMatrixHalf + block * kMatrixColumns) * planes_ * pieces_.chunks *
+               kMatrixDepth;
     }
 
     /// Calls `each(row, cells, at)` with the cells of a part of the grid that are in a chunk, and where in it they
@@ -196,24 +212,24 @@ class Outer {
     }
 
     /// Makes planes of some channels of a phase of the output.
-    void make_rows(Index piece, Index group, Index phase, Index block, Bfloat *to) const {
-        const auto [n, d, h, w] = place(piece);
+    void make_rows(Index piece, Index group, Index phase, Index part, Bfloat *to) const {
+        const auto [n, d, h, w] = corner(piece);
         const auto &[deep, high, wide] = taps_;
         const Index tap = phase / wide.phases / high.phases, from_h = high.phase(phase / wide.phases % high.phases),
                     from_w = wide.phase(phase % wide.phases);
         const Index depth = (d + deep.shift(tap)) * deep.stride + deep.phase(tap);
         // Of the grid those that exist, whose first cell is of the output's cell (h + first) * stride + from_h.
-        const auto existing = [](Index first, Index cells, Index stride, Index from, Index length) {
-            return Range{std::max<Index>(0, -first), std::min(cells, floor_div(length - 1 - from, stride) + 1 - first)};
+        const auto existing = [](Index begin, Index cells, Index stride, Index from, Index length) {
+            return Range{std::max<Index>(0, -begin), std::min(cells, floor_div(length - 1 - from, stride) + 1 - begin)};
         };
         const Index first_h = h + high.first, first_w = w + wide.first;
         const bool exists = depth >= 0 && depth < output_.shape[1];
         const Index rows = exists ? pieces_.rows + high.halo() : 0;
         const Range heights = existing(first_h, rows, high.stride, from_h, output_.shape[2]),
                     widths = existing(first_w, pieces_.pitch, wide.stride, from_w, output_.shape[3]);
-        const Range channels{block * kRowsMade, std::min((block + 1) * kRowsMade, rows_.channels)};
+        const Range channels{part * kRowsMade, std::min((part + 1) * kRowsMade, rows_.channels)};
         const Index count = channels.count(), to_row = planes_ * pieces_.row;
-        to += start_of_rows(group, phase, block * kRowsMade / kMatrixColumns);
+        to += start_of_row(group, phase, channels.first);
         for (Index chunk = 0; chunk < pieces_.row / kMatrixDepth; ++chunk) {
             float room[kRowsMade * kMatrixDepth];
             std::fill_n(room, count * kMatrixDepth, 0.0f);
@@ -227,20 +243,20 @@ class Outer {
                       distance(cells.count(), wide.stride, output_.stride[3])},
                      count, cells.count(), room + begin, kMatrixDepth);
             });
-            Bfloat *const place = to + chunk * kMatrixDepth;
+            Bfloat *const of_chunk = to + chunk * kMatrixDepth;
             if (planes_ == 1)
-                moves<Bfloat>(plan_.isa).store(room, kMatrixDepth, count, kMatrixDepth, place, to_row, false);
+                moves<Bfloat>(plan_.isa).store(room, kMatrixDepth, count, kMatrixDepth, of_chunk, to_row, false);
             else
-                unit_.split(room, kMatrixDepth, count, kMatrixDepth, kMatrixDepth, place, to_row, pieces_.row, 0);
+                unit_.split(room, kMatrixDepth, count, kMatrixDepth, kMatrixDepth, of_chunk, to_row, pieces_.row, 0);
         }
-        std::fill_n(to + count * to_row, (ceil_div(count, kHalf) * kHalf - count) * to_row, Bfloat{});
+        std::fill_n(to + count * to_row, (ceil_div(count, kMatrixHalf) * kMatrixHalf - count) * to_row, Bfloat{});
     }
 
     /// Makes planes of some channels of the input.
     void make_columns(Index piece, Index group, Index block, Bfloat *to) const {
-        const auto [n, d, h, w] = place(piece);
+        const auto [n, d, h, w] = corner(piece);
         const Range channels = columns_.block(block);
-        const Index count = channels.count(), size = columns_.halves_of(block) * kHalf * planes_ * kMatrixDepth;
+        const Index count = channels.count(), size = columns_.halves_of(block) * kMatrixHalf * planes_ * kMatrixDepth;
         const Range heights{0, std::min(pieces_.rows, input_.shape[2] - h)};
         const Range widths{0, std::min(pieces_.width, input_.shape[3] - w)};
         to += start_of_columns(group, block);
@@ -279,7 +295,8 @@ class Outer {
         pairs.lines = rows_.halves_of(row);
         pairs.c_row = kMatrixColumns;
         for (int line = 0; line < 2; ++line) {
-            pairs.a[line] = planes + start_of_rows(group, phase, row) + begin + line * kMatrixRows * pairs.a_row;
+            pairs.a[line] =
+                planes + start_of_row(group, phase, channels.first) + begin + line * kMatrixRows * pairs.a_row;
             pairs.c[line] = sums + line * kMatrixRows * kMatrixColumns;
         }
         std::vector<Segment> segments;
@@ -288,9 +305,9 @@ class Outer {
         pairs.apart = true;
         unit_.begin(pairs.rows, pairs.chunk);
         bool finite = true;
-        for (Index first = 0; first < pieces.count(); first += pieces_.together) {
+        for (Index first = 0; first < pieces.count(); first += together_) {
             pairs.segments = segments.data() + first;
-            pairs.count = std::min(pieces_.together, pieces.count() - first);
+            pairs.count = std::min(together_, pieces.count() - first);
             for (Index block = columns.first; block < columns.last; ++block) {
                 const Range across = columns_.block(block);
                 pairs.b = planes + output_size() + start_of_columns(group, block);
@@ -314,6 +331,7 @@ class Outer {
     const Pieces pieces_;
     const Part rows_, columns_; // of a group
     const int planes_;
+    const Index together_;  // pieces of a chain
     float *sums_ = nullptr; // with the filter's axes
     Index stride_[4];
     mutable std::atomic<bool> finite_{true};
@@ -341,9 +359,12 @@ View joined(View view, const Plan &plan) {
 
 } // namespace
 
-OuterWork outer_work(const Plan &plan) {
+std::optional<OuterWork> outer_work(const Plan &plan) {
     const View none{};
-    return Outer(joined(plan), none, none, none).work();
+    const Outer outer(joined(plan), none, none, none);
+    if (outer.chain_bytes() > outer.room(0))
+        return std::nullopt;
+    return outer.work();
 }
 
 bool matrix_outer(const Plan &plan, const View &input, const View &output, const View &filter, Poll poll) {

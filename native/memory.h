@@ -17,9 +17,9 @@ Index physical_memory();
 /// Uninitialized memory, aligned to a cache line. Throws std::bad_alloc, at once if the machine has not that much: an
 /// operating system that overcommits would grant it and kill the process later.
 ///
-/// The pages of fresh memory cost more than many a layer, so memory that was given back is kept for the next of about
-/// that size, the least recently used going first: at most 256 MB of large blocks and, of others, 1.5 MB for each
-/// thread while it works on a job.
+/// The pages of fresh memory cost more than many a layer, so memory that was given back is kept, the least recently
+/// used going first: at most 256 MB of large blocks, for what uses three quarters of one, and, of others, 1.5 MB for
+/// each thread while it works on a job, for what uses a tenth of one.
 class Memory {
   public:
     explicit Memory(Index bytes);
@@ -32,15 +32,33 @@ class Memory {
     static Index rounded(Index bytes);
     static Index within(Index bytes);
 
-    /// Gives all that is kept back to the system.
+    /// Gives all large memory that is kept back to the system.
     static void release();
-    /// While it lives, its thread works on a job.
-    struct Work {
-        Work();
+    /// While it lives, its thread works on a job, and may keep memory for as long.
+    class Work {
+      public:
+        explicit Work(bool keeps);
         ~Work();
         Work(const Work &) = delete;
         Work &operator=(const Work &) = delete;
+
+      private:
+        const bool keeps_;
     };
+    /// While it lives, if it applies, jobs that this thread begins are to keep nothing: what they keep is beyond the
+    /// workspace that they may take.
+    class Unkept {
+      public:
+        explicit Unkept(bool applies);
+        ~Unkept();
+        Unkept(const Unkept &) = delete;
+        Unkept &operator=(const Unkept &) = delete;
+
+      private:
+        const bool outer_;
+    };
+    /// Whether a job that this thread begins may keep memory.
+    static bool keeps();
 
   private:
     Index bytes_;

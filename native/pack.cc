@@ -185,14 +185,13 @@ const Bfloat *PackedPairs::panel(Index group, Index index, Bfloat *room) const {
 
 void make_pairs(const MatrixFunctions &unit, const float *rows, Index row, Index depth, Index columns, Index chunk,
                 int planes, Bfloat *to) {
-    constexpr Index kHalf = kMatrixColumns / 2;
-    const Index halves = ceil_div(columns, kHalf), half_size = chunk * kHalf, plane = halves * half_size;
+    const Index halves = ceil_div(columns, kMatrixHalf), half_size = chunk * kMatrixHalf, plane = halves * half_size;
     for (Index k = 0; k < depth; k += 2)
         for (Index half = 0; half < halves; ++half) {
-            const float *const even = rows + k * row + half * kHalf;
-            Bfloat *const pairs = to + k / chunk * planes * plane + half * half_size + k % chunk * kHalf;
-            unit.pair(even, even + row, static_cast<int>(std::min(kHalf, columns - half * kHalf)), planes, pairs,
-                      plane);
+            const float *const even = rows + k * row + half * kMatrixHalf;
+            Bfloat *const pairs = to + k / chunk * planes * plane + half * half_size + k % chunk * kMatrixHalf;
+            unit.pair(even, even + row, static_cast<int>(std::min<Index>(kMatrixHalf, columns - half * kMatrixHalf)),
+                      planes, pairs, plane);
         }
 }
 
@@ -234,9 +233,10 @@ void clear_around(const Box &box, const Box &inside, const Window<Bfloat> &to) {
             for (Index h = box[2].first; h < box[2].last; ++h) {
                 const bool within =
                     d >= inside[1].first && d < inside[1].last && h >= inside[2].first && h < inside[2].last;
-                clear(n, d, h, {box[3].first, within ? inside[3].first : box[3].last});
+                // Of a box that misses the other one along the width, the other's end is beyond it.
+                clear(n, d, h, {box[3].first, within ? std::min(inside[3].first, box[3].last) : box[3].last});
                 if (within)
-                    clear(n, d, h, {inside[3].last, box[3].last});
+                    clear(n, d, h, {std::max(inside[3].last, box[3].first), box[3].last});
             }
 }
 
@@ -250,7 +250,8 @@ void load_pairs(Element element, Isa isa, const View &view, const Box &all, Inde
         clear_around(all, box, to);
     const bool whole = element == Element::bfloat16;
     const Index planes = whole ? 1 : kPlanes, all_channels = box[4].count();
-    // Or else channels are brought together and widened, a chunk of them for all cells: along these memory is read.
+    // Else a chunk of channels is brought together and widened for all cells before the next: with channels first it is
+    // cells that are neighbours in memory.
     const bool ready = element != Element::float16 && (view.stride[4] == 1 || all_channels == 1);
     const Index most = ready ? all_channels : std::min(chunk, all_channels);
     const Buffer<float> room(ready ? 1 : kPairCells * most);

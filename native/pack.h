@@ -97,13 +97,13 @@ struct Chunks {
     Index count, each;
 };
 
-/// Makes B of Pairs for one tap of a panel: of so many rows k, a multiple of two, and columns, with zeros after these
-/// where a half ends beyond them.
+/// Makes B of Pairs for one tap of a panel from a matrix of so many k, a multiple of two, each `row` elements after the
+/// one before, and columns; in chunks of so many k, with zeros after the columns where a half ends beyond them.
 void make_pairs(const MatrixFunctions &unit, const float *rows, Index row, Index depth, Index columns, Index chunk,
                 int planes, Bfloat *to);
 
-/// The same for a matrix unit: bfloat16, or three planes of it for other floats, in the order of Pairs, with zeros
-/// where a chunk or a half ends beyond the matrix.
+/// A filter packed for a matrix unit: bfloat16, or three planes of it for other floats, in the order of Pairs, with
+/// zeros where a chunk or a half ends beyond the matrix.
 class PackedPairs {
   public:
     PackedPairs(const View &filter, Element element, Index groups, int depth_axis, Isa isa);
@@ -122,17 +122,16 @@ class PackedPairs {
     int planes() const { return planes_; }
     /// Elements of all planes of a pixel of the other factor.
     Index pixel_size() const { return planes_ * chunks_.depth(); }
-    int halves(Index index) const { return columns(index) > kHalf ? 2 : 1; }
+    int halves(Index index) const { return columns(index) > kMatrixHalf ? 2 : 1; }
     Index tap_size(Index index) const { return halves(index) * half(); }
 
   private:
     void pack_tap(Index group, Index index, Index tap, Bfloat *to) const;
 
-    static constexpr Index kHalf = kMatrixColumns / 2;
     Index columns(Index index) const { return std::min<Index>(kMatrixColumns, columns_ - index * kMatrixColumns); }
-    Index half() const { return pixel_size() * kHalf; }
-    Index most_halves() const { return columns_ > kHalf ? 2 : 1; }
-    Index group_size() const { return ceil_div(columns_, kHalf) * taps_ * half(); }
+    Index half() const { return pixel_size() * kMatrixHalf; }
+    Index most_halves() const { return columns_ > kMatrixHalf ? 2 : 1; }
+    Index group_size() const { return ceil_div(columns_, kMatrixHalf) * taps_ * half(); }
 
     PackedFilter<float> filter_; // which brings taps into order
     const MatrixFunctions &unit_;
@@ -226,11 +225,11 @@ template <class T> Window<T> window(T *data, const Box &box) {
 /// Copies the cells `box` of an array to a window.
 template <class T> void load(Element element, Isa isa, const View &view, const Box &box, const Window<T> &to);
 
-/// Cells of which load_pairs may have a copy of float32.
+/// Cells of which load_pairs may have a copy of float32, a chunk of channels at a time.
 constexpr Index kPairCells = 64;
 
-/// The same for a matrix unit: arrays of bfloat16 as they are, those of float32 and float16 in three planes; in chunks
-/// of so many channels, with zeros after the last, and for cells beyond the array's edges.
+/// Copies the cells `box` of an array for a matrix unit: of bfloat16 as they are, of float32 and float16 in three
+/// planes; in chunks of so many channels, with zeros after the last, and for cells beyond the array's edges.
 void load_pairs(Element element, Isa isa, const View &view, const Box &box, Index chunk, const Window<Bfloat> &to);
 
 /// Copies those cells `box` of a window that are a multiple of `step` from its first, along depth, height and width, to

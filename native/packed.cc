@@ -76,6 +76,7 @@ template <class T> void Packed<T>::run(const Plan &plan, const View &source, con
                 matrix(plan, source, *pairs_, epilogue, target, again, poll);
         }
     };
+    const Memory::Unkept unkept(plan.workspace.binding);
     try {
         run_by(algorithm(plan));
     } catch (const WorkspaceTooSmall &) { // thrown before anything is computed

@@ -56,18 +56,6 @@ Plan plain(const Plan &plan) {
     return result;
 }
 
-/// The instruction set for a call. With vectors of 512 bits a processor slows down for what it does next, which after a
-/// tiny layer takes longer than the layer: of 4x4 pixels, kernel 4 and 8 channels a jitted call of JAX took 8.4 us,
-/// with vectors of 256 bits 7.1; of 16 channels one from NumPy 10.3 and 9.3.
-Isa isa_for(const Geometry &geometry, const Choice &choice) {
-#if defined(BACKSTRIDE_X86)
-    constexpr double kTiny = 1 << 16;
-    if (!choice.packed && products(geometry) < kTiny)
-        return std::min(choice.isa, Isa::avx2);
-#endif
-    return choice.isa;
-}
-
 /// A plan by tiles, of kernels that suit its columns.
 Plan by_tiles(Operand wrt, Element element, const Geometry &geometry, const Choice &choice) {
     const bool channelwise =
@@ -183,10 +171,7 @@ void take_kernel(Plan &plan, std::string_view name) {
 } // namespace
 
 Plan make_plan(Operand wrt, Element element, const Geometry &geometry, const Choice &choice) {
-    Choice taken = choice;
-    if (choice.kernel.empty() && choice.algorithm.empty())
-        taken.isa = isa_for(geometry, choice);
-    Plan plan = by_tiles(wrt, element, geometry, taken);
+    Plan plan = by_tiles(wrt, element, geometry, choice);
     if (!choice.kernel.empty())
         take_kernel(plan, choice.kernel);
     else if (!choice.algorithm.empty()) {

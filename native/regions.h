@@ -310,7 +310,7 @@ template <class Self, class By> class Regions {
             double waiting = static_cast<double>(2 * width_ * together_);
             for (int i = 0; i < 4; ++i)
                 waiting *= static_cast<double>(ceil_div(block_[i], stride(i)));
-            return 2 * (tiles + bytes(waiting, sizeof(T)) + bytes(static_cast<double>(kPairCells * depth_), sizeof(T)));
+            return 2 * (tiles + bytes(waiting, sizeof(T)) + bytes(kPairCells * kMatrixDepth, sizeof(T)));
         };
         while (copied + taken() > plan_.workspace.bytes && positions_ > 1)
             cut(positions_ /= 2);

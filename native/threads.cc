@@ -115,20 +115,21 @@ class Place {
 #endif
 };
 
-/// One parallel_for. It lives on the calling thread's stack, which leaves only when `helpers` is 0.
 /// When this thread, if it calls, is to ask its Poll next. A call's jobs, one after the other, may all be shorter.
 thread_local Clock::time_point next_poll;
 
+/// One parallel_for. It lives on the calling thread's stack, which leaves only when `helpers` is 0.
 struct Job {
     Job(const std::function<void(Index)> &work, Index pieces, Poll asked, int helpers_wanted)
         : body(work), count(pieces), poll(asked), places(helpers_wanted) {
         if (const Clock::time_point now = Clock::now(); now > next_poll + kPollEvery)
-            next_poll = now + kPollEvery; // another call
+            next_poll = now + kPollEvery; // of another call: jobs of this one would have asked by now
     }
 
     const std::function<void(Index)> &body;
     const Index count;
     const Poll poll;
+    const bool keeps = Memory::keeps();
     const std::thread::id caller = std::this_thread::get_id();
     std::atomic<Index> next{0};
     std::atomic<bool> stopped{false};
@@ -158,7 +159,7 @@ thread_local Job *current = nullptr;
 
 void Job::work(Place *helper) {
     const FloatingPointDefaults defaults;
-    const Memory::Work keeping;
+    const Memory::Work keeping(keeps);
     Job *const outer = std::exchange(current, this);
     try {
         while (!check()) {

@@ -217,6 +217,8 @@ def test_default_choice_is_of_the_instruction_set_in_use(element: str, channels:
     tiny = Geometry((Axis(2, 2, 4, 2, 1, 0),), 1, channels, channels)
     for wrt in OPERANDS:
         assert isas[kernel_of(wrt, tiny, element)] in {*usable} - {"avx512", "amx"}
+        named = plan(wrt, tiny, element, "default", isa=usable[-1])
+        assert isas[named.kernel] == usable[-1] or (usable[-1] == "amx" and named.kernel not in MATRIX)
 
 
 # Real numbers

@@ -285,6 +285,37 @@ def test_products_that_are_left_out_are_small(kernel: str) -> None:
     assert 0 < errors[0] <= 1.01 * errors[1]
 
 
+def test_sums_that_overflow_in_between_are_finite(kernel: str) -> None:
+    """2e38 + 2e38 - 3e38 pixels of one filter gradient; those of the first two are one chain."""
+    geometry = Geometry((Axis(2000, 1, 2000),), 1, 64, 64)
+    operands = {name: np.zeros(geometry.shape(name), dtype_of(kernel)) for name in ("input", "output")}
+    operands["input"][0, [0, 1300, 1400]] = np.array([[2e38], [2e38], [-3e38]])
+    operands["output"][...] = 1
+    with np.errstate(all="ignore"):
+        found = derivative("filter", geometry, operands, kernel).astype(np.float64)
+    assert_array_equal(np.isfinite(without_unit("filter", geometry, operands).astype(np.float64)), np.isfinite(found))
+    assert_array_equal(found, exact("filter", geometry, operands).astype(dtype_of(kernel)).astype(np.float64))
+
+
+def test_large_planes_of_a_chain_make_it_shorter(kernel: str) -> None:
+    """Of 512 channels and 16 phases, images that could be one chain take more memory than there is for them."""
+    geometry = Geometry((Axis(8, 4, 32, 4, 1, 0),) * 2, 4, 512, 512)
+    assert_small_errors("filter", geometry, kernel, "normal")
+    operands = reals(geometry, kernel)
+    found = derivative("filter", geometry, operands, kernel)
+    assert (found != without_unit("filter", geometry, operands)).any()  # it has not fallen back
+
+
+def test_boxes_that_miss_the_source_are_zeros(kernel: str) -> None:
+    """Cells of the result that lie so far off the source that blocks of them read none of it."""
+    for pad in (0, -30000):
+        geometry = Geometry((Axis(8, 5, 40000, 4, 1, pad),), 1, 64, 1)
+        operands = {name: cases.integers(geometry, name, dtype_of(kernel)) for name in ("input", "filter")}
+        found, want = derivative("output", geometry, operands, kernel), without_unit("output", geometry, operands)
+        assert want.any()
+        assert found.tobytes() == want.tobytes()
+
+
 def test_a_value_that_is_not_finite_changes_no_other_bits(kernel: str) -> None:
     """Nor whether memory is of another layout, in which blocks are others."""
     geometry = case("", same(48, 4, 2, 96), same(48, 4, 2, 96), channels=(64, 64), batch=1).geometry

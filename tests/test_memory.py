@@ -174,6 +174,29 @@ print(resident() - before)
     assert int(python(SETUP + code)) < 20
 
 
+def test_blocks_just_below_the_kept_size_are_not_kept(python: Python) -> None:
+    """Rounded up to cache lines they have it, but would serve no request."""
+    code = """
+from backstride import _native
+before = resident()
+for _ in range(100):
+    _native.result(2**20 - 16)[...] = 1
+print(resident() - before)
+"""
+    assert int(python(SETUP + code)) < 10
+
+
+def test_a_block_beyond_what_is_kept_drops_nothing(python: Python) -> None:
+    code = """
+kept = make(200)
+del kept
+before = resident()
+make(300)
+print(before - resident())
+"""
+    assert int(python(SETUP + code)) < 50
+
+
 def test_kept_memory_survives_fork_and_threads(python: Python) -> None:
     code = """
 import os, threading

@@ -25,6 +25,7 @@ LAYERS: dict[str, tuple[Any, ...]] = {
     "winograd, 1-D, channels first": ((1, 256, 4000), (16, 128, 256), 8, "NCW", "f4"),
     "tiles, channels first": ((1, 128, 128, 128), (2, 2, 64, 128), 2, "NCHW", "f4"),
     "tiles, 16 bits": ((1, 128, 128, 128), (2, 2, 64, 128), 2, "NHWC", "f2"),
+    "tiles, channels first, blocks of many sizes": ((2, 64, 23, 300), (5, 5, 48, 64), 1, "NCHW", "f4"),
     "tiles": ((1, 32, 32, 32, 32), (2, 2, 2, 32, 32), 2, "NDHWC", "f4"),
     "tiles of a source larger than the bound": ((1, 36, 64, 64, 64), (2, 2, 2, 4, 36), 2, "NCDHW", "f8"),
     "lanes": ((1, 256, 256, 64), (5, 5, 3, 64), 2, "NHWC", "f4"),

@@ -67,17 +67,16 @@ template <int Lines, int Halves, bool NewA, bool NewB>
 }
 
 template <int Planes, bool Apart, int Lines, int Halves> void sum(const Pairs &pairs) {
-    constexpr Index kHalf = kMatrixColumns / 2;
     const Index c_row = pairs.c_row * Index{sizeof(float)};
     written(&pairs);
     if (pairs.continued) {
         _tile_loadd(SUM_00, pairs.c[0], c_row);
         if constexpr (Halves == 2)
-            _tile_loadd(SUM_01, pairs.c[0] + kHalf, c_row);
+            _tile_loadd(SUM_01, pairs.c[0] + kMatrixHalf, c_row);
         if constexpr (Lines == 2)
             _tile_loadd(SUM_10, pairs.c[1], c_row);
         if constexpr (Lines == 2 && Halves == 2)
-            _tile_loadd(SUM_11, pairs.c[1] + kHalf, c_row);
+            _tile_loadd(SUM_11, pairs.c[1] + kMatrixHalf, c_row);
     } else {
         _tile_zero(SUM_00);
         _tile_zero(SUM_01);
@@ -120,11 +119,11 @@ template <int Planes, bool Apart, int Lines, int Halves> void sum(const Pairs &p
         add.template operator()<true, true>();
     _tile_stored(SUM_00, pairs.c[0], c_row);
     if constexpr (Halves == 2)
-        _tile_stored(SUM_01, pairs.c[0] + kHalf, c_row);
+        _tile_stored(SUM_01, pairs.c[0] + kMatrixHalf, c_row);
     if constexpr (Lines == 2)
         _tile_stored(SUM_10, pairs.c[1], c_row);
     if constexpr (Lines == 2 && Halves == 2)
-        _tile_stored(SUM_11, pairs.c[1] + kHalf, c_row);
+        _tile_stored(SUM_11, pairs.c[1] + kMatrixHalf, c_row);
 }
 
 template <int Planes, bool Apart> void multiply(const Pairs &pairs) {
@@ -215,9 +214,11 @@ bool add(const float *sums, Index rows, Index columns, float *to, Index to_row, 
     for (Index row = 0; row < rows; ++row, sums += kMatrixColumns, to += to_row)
         for (Index c = 0; c < columns; c += 16) {
             const __mmask16 lanes = first(columns - c);
-            const __m512 sum = _mm512_maskz_loadu_ps(lanes, sums + c);
+            __m512 sum = _mm512_maskz_loadu_ps(lanes, sums + c);
+            if (!first_sums)
+                sum += _mm512_maskz_loadu_ps(lanes, to + c);
             check = _mm512_fmadd_ps(sum, zero, check);
-            _mm512_mask_storeu_ps(to + c, lanes, first_sums ? sum : sum + _mm512_maskz_loadu_ps(lanes, to + c));
+            _mm512_mask_storeu_ps(to + c, lanes, sum);
         }
     return _mm512_cmp_ps_mask(check, check, _CMP_UNORD_Q) == 0;
 }

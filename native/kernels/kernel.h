@@ -178,7 +178,7 @@ struct Pairs {
     Index c_row;
 };
 
-constexpr int kMatrixRows = 16, kMatrixColumns = 32, kMatrixDepth = 32, kPlanes = 3;
+constexpr int kMatrixRows = 16, kMatrixColumns = 32, kMatrixHalf = kMatrixColumns / 2, kMatrixDepth = 32, kPlanes = 3;
 
 struct MatrixFunctions {
     /// Sets the unit of this thread up for so many rows and such chunks, and gives it up.
@@ -195,8 +195,8 @@ struct MatrixFunctions {
                   Index to_plane, Index next);
     /// Makes two neighbours k of 16 columns of B, of which `count` are not zeros, of so many planes.
     void (*pair)(const float *even, const float *odd, int count, int planes, Bfloat *to, Index to_plane);
-    /// Adds so much of sums with kMatrixColumns in a row to others, or copies it if it is the first. False if something
-    /// in it is not finite.
+    /// Adds so many rows and columns of sums, with kMatrixColumns in a row, to others, or copies them if they are the
+    /// first. False if one of those that it writes is not finite.
     bool (*add)(const float *sums, Index rows, Index columns, float *to, Index to_row, bool first);
 };
 
