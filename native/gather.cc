@@ -76,10 +76,11 @@ template <class T> class Gather : public Regions<Gather<T>, ByKernel<T>> {
         T *const to =
             target.at({region.target[0], region.target[1], region.target[2], region.target[3], channels.first});
 
-        const Index next = filter_.packed() ? taps() * tile.b_segment : 0; // the next panel
         const Index pieces = ceil_div(region.count[along], kernel.rows);
+        const Index tiles = pieces * region.count[others[0]] * region.count[others[1]] * region.count[others[2]],
+                    fetching = filter_.packed() ? std::min(tiles, kFetchingTiles) : 0; // the next panel
         const Index line = region.count[along] * tile.count * tile.taps * tile.depth * columns;
-        Index done = 0;
+        Index done = 0, made = 0;
         for (Index i = 0; i < region.count[others[0]]; ++i)
             for (Index j = 0; j < region.count[others[1]]; ++j)
                 for (Index k = 0; k < region.count[others[2]]; ++k) {
@@ -91,7 +92,7 @@ template <class T> class Gather : public Regions<Gather<T>, ByKernel<T>> {
                         const Index begin = piece * region.count[along] / pieces;
                         const Index rows = (piece + 1) * region.count[along] / pieces - begin;
                         tile.a = from + read + begin * tile.a_row;
-                        tile.ahead = done == 0 && piece == 0 ? next : 0;
+                        tile.fetch(taps() * tile.b_segment, made++, fetching);
                         if (plan_.channelwise)
                             tile.a += channels.first;
                         tile.c = to + written + begin * tile.c_row;

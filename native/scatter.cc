@@ -106,7 +106,8 @@ template <class T> class Scatter {
         tile.c_row = columns;
         tile.columns = static_cast<int>(columns);
         tile.continued = true;
-        const Index pieces = ceil_div(pixels.count(), kernel.rows);
+        const Index pieces = ceil_div(pixels.count(), kernel.rows),
+                    fetching = filter_.packed() ? std::min(pieces, kFetchingTiles) : 0; // the next tap
         for (Index piece = 0; piece < pieces; ++piece) {
             const Index begin = pixels.first + piece * pixels.count() / pieces,
                         end = pixels.first + (piece + 1) * pixels.count() / pieces;
@@ -118,7 +119,7 @@ template <class T> class Scatter {
             std::fill_n(products, (end - begin) * columns, T{});
             each_cell([&](T *product, const T *sum) { std::copy_n(sum, columns, product); });
             tile.a = source_.get() + begin * row_ + group * depth_;
-            tile.ahead = piece == 0 && filter_.packed() ? depth_ * columns : 0;
+            tile.fetch(depth_ * columns, piece, fetching);
             functions<T>(kernel).dense[columns < kernel.columns][end - begin](tile);
             each_cell([&](const T *product, T *sum) { std::copy_n(product, columns, sum); });
         }

@@ -493,7 +493,7 @@ template <class T, class Factor> class Winograd {
             const Index pieces = ceil_div(tiles.count(), kernel.rows);
             for (Index piece = 0; piece < pieces; ++piece) {
                 // The panels of all points of a part follow one another.
-                tile.ahead = piece == 0 ? tile.count * tile.b_segment : 0;
+                tile.fetch(tile.count * tile.b_segment, piece, std::min(pieces, kFetchingTiles));
                 const Index begin = piece * tiles.count() / pieces, end = (piece + 1) * tiles.count() / pieces;
                 tile.a = round.points + index * point_ + (tiles.first + begin) * row_ + group * channels_.depth;
                 tile.c = sums + begin * tile.c_row + column;

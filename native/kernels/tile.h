@@ -98,14 +98,15 @@ template <class V, int Rows, int Vectors, bool Partial, class Column, bool Add> 
         for (Index s = 0; s < tile.count; ++s)
             for (Index t = 0; t < tile.taps; ++t) {
                 Column a(tile, tile.a + tile.segments[s].a + t * tile.a_tap);
-                const T *b = tile.b + tile.segments[s].b * tile.b_segment + t * tile.b_tap;
+                const T *b = tile.b + tile.segments[s].b * tile.b_segment + t * tile.b_tap, *next = b + tile.ahead;
                 for (Index k = 0; k < tile.depth; ++k) {
                     Register vector[Vectors];
 #pragma GCC unroll 4
-                    for (int v = 0; v < Vectors; ++v) {
+                    for (int v = 0; v < Vectors; ++v)
                         vector[v] = load<V, Partial>(b + v * V::kWidth, lanes[v]);
-                        if constexpr (!Add)
-                            __builtin_prefetch(b + tile.ahead + v * V::kWidth, 0, 2);
+                    if constexpr (!Add) {
+                        __builtin_prefetch(next, 0, 2);
+                        next += tile.ahead_step;
                     }
 #pragma GCC unroll 16
                     for (int row = 0; row < Rows; ++row) {
