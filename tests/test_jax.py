@@ -249,6 +249,18 @@ def test_control_flow() -> None:
     assert jax.grad(lambda x: jax.checkpoint(steps)(x).sum())(x).shape == x.shape
 
 
+def test_without_jit(either: str) -> None:
+    x, w = jnp.arange(8.0).reshape(2, 2, 2), jnp.arange(12.0).reshape(3, 2, 2)
+
+    def slope(x: Array) -> Array:
+        return jax.grad(lambda x: (jax.jit(lambda x: nn.conv1d_transpose(x, w, (2, 4, 2), 2))(x) ** 2).sum())(x)
+
+    want = slope(x), jax.vmap(slope)(x[None])
+    with jax.disable_jit():
+        assert_array_equal(slope(x), want[0])
+        assert_array_equal(jax.vmap(slope)(x[None]), want[1])
+
+
 def test_many_threads_call_one_function() -> None:
     case = FEW[0]
     function, arrays = jax.jit(call("output", case.geometry)), operands(case, "output")
