@@ -311,6 +311,63 @@ def test_shard_map(python: Python) -> None:
     python(SHARDED, XLA_FLAGS="--xla_force_host_platform_device_count=4")
 
 
+EXPLICIT = """
+import jax, jax.numpy as jnp, numpy as np
+from jax.sharding import AxisType, PartitionSpec as P
+from backstride import nn
+from backstride._backends import jax as backend
+
+x = np.arange(8 * 5 * 4.0, dtype=np.float32).reshape(8, 5, 4) % 7
+w = np.arange(4 * 2 * 4.0, dtype=np.float32).reshape(4, 2, 4) % 5
+
+def layer(x, w):
+    return nn.conv1d_transpose(x, w, (x.shape[0], 10, 2), 2)
+
+def slopes(x, w):
+    return jax.grad(lambda x, w: jnp.sum(layer(x, w) ** 2), (0, 1))(x, w)
+
+def twice(x, w):
+    return jax.grad(lambda x: sum(jnp.sum(slope ** 2) for slope in slopes(x, w)))(x)
+
+def alone(x, w):
+    return jax.vmap(layer, (0, None))(x[:, None], w)
+
+def results(x, w):
+    return layer(x, w), *slopes(x, w), twice(x, w), alone(x, w)
+
+wants = results(x, w)
+jax.set_mesh(jax.make_mesh((4,), ("batch",), axis_types=(AxisType.Explicit,)))
+split, whole = jax.device_put(x, P("batch")), jax.device_put(w, P())
+batches = "batch", "batch", None, "batch", "batch"
+
+def refused(function, *arrays):
+    try:
+        function(*arrays)
+    except ValueError as error:
+        print(error)
+
+for backend.without_core in None, "this test has it so":
+    jax.clear_caches()
+    for function in results, jax.jit(results):
+        for got, want, batch in zip(function(split, whole), wants, batches, strict=True):
+            assert jax.typeof(got).sharding.spec == P(batch, *[None] * (got.ndim - 1)), jax.typeof(got)
+            np.testing.assert_array_equal(got, want)
+    assert slopes(split[:, :, :0], whole[:, :, :0])[0].shape == (8, 5, 0)
+
+refused(layer, jax.device_put(x, P(None, None, "batch")), whole)
+refused(layer, split, jax.device_put(w, P("batch")))
+refused(lambda x, g: nn.conv2d_backprop_filter(x[:, None], (1, 4, 2, 4), g[:, None], (1, 2), "SAME"), wants[0], split)
+"""
+
+
+def test_explicit_sharding(python: Python) -> None:
+    """A batch stays sharded as it is, in every derivative, and nothing else becomes so."""
+    channels, filter, batches = python(EXPLICIT, XLA_FLAGS="--xla_force_host_platform_device_count=4").splitlines()
+    assert "shape (8, 5, 4) is sharded as P(None, None, 'batch'); along explicit axes of a mesh only" in channels
+    assert "shape (4, 2, 4) is sharded as P('batch', None, None)" in filter
+    assert "(8, 1, 5, 4) and (8, 1, 10, 2) have one batch, which is sharded along batch of a mesh in one" in batches
+
+
 # Arguments
 
 

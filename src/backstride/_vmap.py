@@ -75,13 +75,16 @@ def _fold(moveaxis: Any, x: Any, axis: int, shares: int) -> Any:
     """Makes the first axis of `x` part of `axis`, which is counted without it."""
     count, *shape = x.shape
     before, length, after = shape[:axis], shape[axis], shape[axis + 1 :]
-    x = moveaxis(x.reshape((count, *before, shares, length // shares, *after)), 0, axis + 1)
-    return x.reshape((*before, count * length, *after))
+    if shares > 1:
+        x, axis = x.reshape((count, *before, shares, length // shares, *after)), axis + 1
+    return moveaxis(x, 0, axis).reshape((*before, count * length, *after))
 
 
 def _unfold(moveaxis: Any, x: Any, whole: tuple[int, ...], axis: int, shares: int) -> Any:
     """The reverse, to the shape `whole`."""
     count, *shape = whole
     before, length, after = shape[:axis], shape[axis], shape[axis + 1 :]
+    if shares == 1:
+        return moveaxis(x.reshape((*before, count, length, *after)), axis, 0)
     x = x.reshape((*before, shares, count, length // shares, *after))
     return moveaxis(x, axis + 1, 0).reshape(whole)

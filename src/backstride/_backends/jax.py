@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
+from jax.sharding import NamedSharding, PartitionSpec
 
 from backstride import _native, _ops, _plan, _precision, _vmap
 from backstride._backends import DTYPES, home, loaded, numpy
@@ -54,10 +55,7 @@ def derivative(wrt: Operand, geometry: Geometry, first: jax.Array, second: jax.A
 
 
 def _bind(wrt: Operand, geometry: Geometry, first: jax.Array, second: jax.Array, precision: str) -> jax.Array:
-    shape = geometry.shape(wrt)
-    numpy.check_size("the result", shape, first.dtype)
-    if first.size == 0 or second.size == 0 or 0 in shape:
-        return jnp.zeros(shape, first.dtype)
+    numpy.check_size("the result", geometry.shape(wrt), first.dtype)
     arrays = _equally_varying(first, second)
     result: jax.Array = _derivative.bind(*arrays, wrt=wrt, geometry=geometry, precision=precision)
     return result
@@ -87,8 +85,33 @@ _derivative.def_impl(_eager)
 
 
 def _shaped(first: Any, second: Any, *, wrt: Operand, geometry: Geometry, precision: str) -> Any:
-    """The result without numbers: as the first operand is in all but its shape."""
-    return first.update(shape=geometry.shape(wrt))
+    """The result without numbers: as the first operand is in all but shape and sharding."""
+    return first.update(shape=geometry.shape(wrt), sharding=_sharding(wrt, geometry, first, second))
+
+
+def _sharding(wrt: Operand, geometry: Geometry, first: Any, second: Any) -> NamedSharding:
+    """That of the result along explicit axes of a mesh: a batch is sharded as the operands' is, and nothing else."""
+    splits = [_split(operand, array) for operand, array in zip(_ops.given(wrt), (first, second), strict=True)]
+    if wrt == "filter" and splits[0] != splits[1]:
+        raise ValueError(
+            f"arrays of shape {first.shape} and {second.shape} have one batch, which is sharded along {splits[0]} of a "
+            f"mesh in one and along {splits[1]} in the other; jax.sharding.reshard makes them agree"
+        )
+    batch = None if wrt == "filter" else splits[0] or splits[1]
+    mesh = (second if first.sharding.mesh.empty else first).sharding.mesh
+    return NamedSharding(mesh, PartitionSpec(batch, *(None,) * (len(geometry.shape(wrt)) - 1)))
+
+
+def _split(operand: Operand, array: Any) -> Any:
+    """The explicit axes of a mesh along which the batch of an operand is sharded; the filter has no batch."""
+    spec = array.sharding.spec
+    batch = None if operand == "filter" else spec[0]
+    if spec != PartitionSpec(batch, *(None,) * (len(array.shape) - 1)):
+        raise ValueError(
+            f"an array of shape {array.shape} is sharded as {spec}; along explicit axes of a mesh only a batch can be "
+            f"(jax.sharding.reshard changes it)"
+        )
+    return batch
 
 
 _derivative.def_abstract_eval(_shaped)
@@ -119,6 +142,10 @@ batching.primitive_batchers[_derivative] = _batch
 
 def by_lax(first: jax.Array, second: jax.Array, *, wrt: Operand, geometry: Geometry, precision: str) -> jax.Array:
     """The derivative by XLA's own convolution, of which no precision needs more than that of 'strict'."""
+    dtype = first.dtype
+    if _empty(geometry):
+        return jnp.zeros(geometry.shape(wrt), dtype)
+    sharding = _sharding(wrt, geometry, jax.typeof(first), jax.typeof(second))
     names = "DHW"[3 - len(geometry.axes) :]
     data = f"NC{names}" if geometry.channels_first else f"N{names}C"
     stride, dilation = (tuple(getattr(axis, name) for axis in geometry.axes) for name in ("stride", "dilation"))
@@ -142,16 +169,21 @@ def by_lax(first: jax.Array, second: jax.Array, *, wrt: Operand, geometry: Geome
         else:  # the input is the filter of the output, and the batch is summed over as channels are elsewhere
             layouts = data.translate(_SWAPPED), data.translate(_BATCH_AS_CHANNELS), f"{names}NC"
             window = {"window_strides": dilation, "rhs_dilation": stride, "batch_group_count": geometry.groups}
-    dtype = first.dtype
     result = jax.lax.conv_general_dilated(
         *arrays,
         padding=padding,
         dimension_numbers=layouts,
         precision=jax.lax.Precision.HIGHEST,
         preferred_element_type=dtype if dtype.kind in "iu" else jnp.promote_types(dtype, jnp.float32),
+        out_sharding=None if sharding.mesh.empty else sharding,
         **window,
     )
     return result.astype(dtype)
+
+
+def _empty(geometry: Geometry) -> bool:
+    """Whether there is nothing to multiply, or no result."""
+    return any(0 in geometry.shape(operand) for operand in _ops.OPERANDS)
 
 
 _SWAPPED = str.maketrans("NC", "CN")
@@ -172,7 +204,7 @@ _lower_to_target = jax.ffi.ffi_lowering(_TARGET)
 
 
 def _lower_on_cpu(ctx: Any, first: Any, second: Any, *, wrt: Operand, geometry: Geometry, precision: str) -> Any:
-    if without_core is not None:
+    if without_core is not None or _empty(geometry):
         return _lower_to_lax(ctx, first, second, wrt=wrt, geometry=geometry, precision=precision)
     described = _plan.description(wrt, geometry, numpy.element(ctx.avals_in[0].dtype), precision)
     described["axes"] = np.array(described["axes"], np.int64)
