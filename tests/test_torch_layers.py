@@ -6,6 +6,7 @@ from __future__ import annotations
 import copy
 import io
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -490,6 +491,19 @@ def test_a_modules_copies_and_states() -> None:
     plain = bt.module(lambda x: tf.layers.conv2d_transpose(x, 3, 3))
     plain(x)
     assert plain.double()(x.double()).dtype == torch.float64
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
+def test_copies_of_a_module_before_its_first_call(copied: Callable[[Any], Any], tmp_path: Path) -> None:
+    x = torch.from_numpy(IMAGE)
+    model = bt.module(decoder, seed=1)
+    other = copied(model)
+    assert torch.equal(other(x), model(x))
+    assert list(copied(model).constrained()) == [WEIGHTS[0]]
+    model.save(tmp_path / "weights.npz")
+    loaded = bt.module(decoder, seed=2)
+    loaded.load(tmp_path / "weights.npz")
+    assert torch.equal(copied(loaded)(x), model(x))
 
 
 def test_a_module_trains_and_keeps_its_constraints() -> None:

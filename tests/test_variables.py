@@ -10,6 +10,7 @@ import pickle
 import threading
 import types
 import weakref
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -254,6 +255,24 @@ def test_handed_out_values_are_read_only_and_taken_ones_copied(store: VariableSt
     store.assign({"w": new})
     new[:] = 0
     assert_array_equal(weight.value, [3, 4])
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda store: pickle.loads(pickle.dumps(store))])
+@pytest.mark.parametrize("constraint", ["max_norm", "min_max_norm", "non_neg", "unit_norm"])
+def test_copies_of_a_store(copied: Callable[[Any], Any], constraint: str) -> None:
+    store = VariableStore(seed=3)
+    with store:
+        get_variable("w", [2], constraint=getattr(backstride.constraints, constraint)(), trainable=False)
+    other = copied(store)
+    assert_array_equal(other.values()["w"], store.values()["w"])
+    assert not other.values()["w"].flags.writeable
+    assert list(other.trainable()) == []
+    for each in store, other:
+        each.update({"w": [-3.0, 4.0]})
+        with each, variable_scope("more"):
+            get_variable("w", [2])
+    for name, value in store.values().items():
+        assert_array_equal(other.values()[name], value)
 
 
 def test_assign_rounds_floats(store: VariableStore) -> None:

@@ -43,6 +43,7 @@ def _function(name: str, value: Any, module: ModuleType) -> Function | None:
         value = getattr(module, value)
     if value is not None and not callable(value):
         raise ValueError(f"`{name}` must be a function or its name; got {name}={shown(value)}")
-    if isinstance(value, type) or (module is not _activations and value in vars(module).values()):
+    makers = [] if module is _activations else [getattr(module, maker) for maker in module.__all__]
+    if isinstance(value, type) or value in makers:
         value = value()  # what makes such functions is meant to make one
     return cast(Function | None, value)

@@ -205,6 +205,21 @@ class VariableStore:
             raise ValueError(f"`seed` must be at least 0; got seed={seed!r}")
         self.random = np.random.default_rng(seed)
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies and pickles begin with: programs of their own, over the same values, rules and random numbers."""
+        rules = {name: (variable.trainable, variable.constraint) for name, variable in self._variables.items()}
+        return {"values": self.values(), "rules": rules, "random": self.random, "template": self.template}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__()  # type: ignore[misc]
+        for value in state["values"].values():
+            if isinstance(value, np.ndarray):
+                value.setflags(write=False)
+        self._values = state["values"]
+        rules = state["rules"].items()
+        self._variables = {name: Variable(self, name, trained, constraint, ()) for name, (trained, constraint) in rules}
+        self.random, self.template = state["random"], state["template"]
+
     def __enter__(self) -> VariableStore:
         self.program.__enter__()
         return self

@@ -11,6 +11,7 @@ array([[0.6, 0. ],
 
 from __future__ import annotations
 
+import functools
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -38,7 +39,7 @@ def max_norm(max_value: float = 2, axis: Axis = 0) -> Constraint:
         max_value: the largest norm that stays.
         axis: an int or ints: along which norms are taken.
     """
-    return _scaled(axis, lambda xp, norms: xp.clip(norms, 0, max_value))
+    return _scaling(axis, 0, max_value)
 
 
 def min_max_norm(min_value: float = 0.0, max_value: float = 1.0, rate: float = 1.0, axis: Axis = 0) -> Constraint:
@@ -53,7 +54,7 @@ def min_max_norm(min_value: float = 0.0, max_value: float = 1.0, rate: float = 1
         rate: the share of the way that a norm outside the range is moved towards it.
         axis: an int or ints: along which norms are taken.
     """
-    return _scaled(axis, lambda xp, norms: rate * xp.clip(norms, min_value, max_value) + (1 - rate) * norms)
+    return _scaling(axis, min_value, max_value, rate)
 
 
 def non_neg() -> Constraint:
@@ -63,12 +64,7 @@ def non_neg() -> Constraint:
     >>> abs(backstride.constraints.non_neg()([3.0, -4.0]))
     array([3., 0.], dtype=float32)
     """
-
-    def constraint(w: Any) -> Any:
-        w, _ = _array(w)
-        return w * (w >= 0)
-
-    return constraint
+    return _non_neg
 
 
 def unit_norm(axis: Axis = 0) -> Constraint:
@@ -81,19 +77,27 @@ def unit_norm(axis: Axis = 0) -> Constraint:
     Args:
         axis: an int or ints: along which norms are taken.
     """
-    return _scaled(axis, lambda xp, norms: xp.ones_like(norms))
+    return _scaling(axis, 1, 1)
 
 
-def _scaled(axis: Axis, wanted: Callable[[Any, Any], Any]) -> Constraint:
-    """The constraint that gives vectors the norms `wanted(namespace, norms)`."""
+def _non_neg(w: Any) -> Any:
+    w, _ = _array(w)
+    return w * (w >= 0)
+
+
+def _scaling(axis: Axis, low: float, high: float, rate: float = 1.0) -> Constraint:
+    """The constraint that takes norms by the share `rate` of their way into a range. It can be pickled."""
     axis = tuple(map(operator.index, axis)) if isinstance(axis, Sequence) else operator.index(axis)
+    return functools.partial(_scaled, axis=axis, low=low, high=high, rate=rate)
 
-    def constraint(w: Any) -> Any:
-        w, xp = _array(w)
-        norms = xp.sqrt(xp.sum(xp.square(w), axis=axis, keepdims=True))
-        return w * (wanted(xp, norms) / (_EPSILON + norms))
 
-    return constraint
+def _scaled(w: Any, axis: Axis, low: float, high: float, rate: float) -> Any:
+    w, xp = _array(w)
+    norms = xp.sqrt(xp.sum(xp.square(w), axis=axis, keepdims=True))
+    wanted = xp.clip(norms, low, high)
+    if rate != 1:
+        wanted = rate * wanted + (1 - rate) * norms
+    return w * (wanted / (_EPSILON + norms))
 
 
 def _array(w: Any) -> tuple[Any, Any]:

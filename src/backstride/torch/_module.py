@@ -106,12 +106,8 @@ class Module(nn.Module):
         return result
 
     def __getstate__(self) -> dict[str, Any]:
-        return {name: value for name, value in self.__dict__.items() if name not in ("_store", "losses")}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        super().__setstate__(state)  # type: ignore[no-untyped-call]
-        self._store, self.losses = VariableStore(), []
-        self._store.hold(self._values())
+        state: dict[str, Any] = super().__getstate__()  # type: ignore[no-untyped-call]
+        return state | {"losses": []}
 
 
 def _device(args: Any, kwargs: Any) -> torch.device:
