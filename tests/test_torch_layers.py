@@ -506,6 +506,44 @@ def test_copies_of_a_module_before_its_first_call(copied: Callable[[Any], Any], 
     assert torch.equal(copied(loaded)(x), model(x))
 
 
+def test_a_state_may_come_before_the_first_call() -> None:
+    x = torch.from_numpy(IMAGE)
+    model = nn.Sequential(bt.module(decoder, seed=1), nn.Flatten())
+    want = model(x)
+    state = {name: value.clone() for name, value in model.state_dict().items()}
+    other = nn.Sequential(bt.module(decoder, seed=2), nn.Flatten())
+    other.load_state_dict(state)
+    for value in state.values():
+        value.zero_()
+    assert torch.equal(copy.deepcopy(other)(x), want)
+    assert torch.equal(other(x), want)
+    other.load_state_dict(state)
+    assert not other(x).any()
+    with pytest.raises(RuntimeError, match="Unexpected key"):
+        other.load_state_dict(state | {"0.more": torch.ones(1)})
+
+
+def test_a_first_call_in_inference_mode_makes_parameters_that_can_be_trained() -> None:
+    x = torch.from_numpy(IMAGE)
+    model, other = bt.module(decoder, seed=1), bt.module(decoder, seed=1)
+    with torch.inference_mode():
+        want = model(x)
+        assert want.is_inference()
+    assert torch.equal(want, other(x))
+    assert not any(tensor.is_inference() for tensor in (*model.parameters(), *model.buffers()))
+    model(x).sum().backward()
+    other(x).sum().backward()
+    for parameter, same in zip(model.parameters(), other.parameters(), strict=True):
+        assert torch.equal(parameter.grad, same.grad)
+
+
+def test_a_first_call_with_numpys_arrays_makes_parameters() -> None:
+    model = bt.module(decoder, seed=1)
+    assert isinstance(model(IMAGE), Tensor)
+    assert [name for name, _ in model.named_parameters()] == WEIGHTS
+    assert torch.equal(model(IMAGE), model(torch.from_numpy(IMAGE)))
+
+
 def test_a_module_trains_and_keeps_its_constraints() -> None:
     x = torch.from_numpy(IMAGE)
     model = nn.Sequential(bt.module(decoder, seed=1), nn.Flatten())

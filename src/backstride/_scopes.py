@@ -219,7 +219,9 @@ def obtain(
             initializers.glorot_uniform_initializer() if "float" in dtype else initializers.zeros_initializer()
         )
 
-    like = program.store.template if like is None else like
+    template = program.store.template
+    if like is None or (template is not None and _backends.home(like) != _backends.home(template)):
+        like = template
 
     def initial() -> Any:
         value = _initialize(full, initializer, shape, dtype) if callable(initializer) else initializer

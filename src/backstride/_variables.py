@@ -178,7 +178,8 @@ class VariableStore:
         seed: what the initializers' random numbers follow from; None for different ones every time.
 
     Attributes:
-        template: None, or an array of the library whose arrays variables hold that are made without an input at hand.
+        template: None, or an array of the library whose arrays variables hold also where they are made without an input
+            at hand, or for one of another library.
     """
 
     def __init__(self, seed: int | None = None) -> None:

@@ -4,14 +4,15 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
-from backstride._variables import VariableStore
+from backstride._backends import torch as backend
+from backstride._variables import Variable, VariableStore
 
 
 def module(function: Callable[..., Any], seed: int | None = None) -> Module:
@@ -34,7 +35,8 @@ def module(function: Callable[..., Any], seed: int | None = None) -> Module:
         seed: what the initializers' random numbers follow from; None for different ones every time.
 
     Returns:
-        A `Module`. The first call makes the parameters, as with PyTorch's lazy modules.
+        A `Module`. The first call makes the parameters, as with PyTorch's lazy modules. They begin with what `load` or
+        `load_state_dict` brought before, whose names are not checked then.
     """
     return Module(function, seed)
 
@@ -61,11 +63,21 @@ class Module(nn.Module):
         self.losses = run.losses
         for name, variable in self._store.variables().items():
             if name not in values:
-                if variable.trainable:
-                    self.register_parameter(name, variable.value)
-                else:
-                    self.register_buffer(name, variable.value.detach())
+                self._register(name, variable)
         return run.result
+
+    def _register(self, name: str, variable: Variable) -> None:
+        """Makes a variable a parameter, or a buffer if it is not trainable. One made in inference mode could not be
+        trained later, and is made again."""
+        value = variable.value
+        if value.is_inference():
+            with torch.inference_mode(False):
+                value = backend.like(name, value, value)
+            self._store.hold({name: value})
+        if variable.trainable:
+            self.register_parameter(name, value)
+        else:
+            self.register_buffer(name, value.detach())
 
     def load(self, path: str | os.PathLike[str]) -> None:
         """Reads a file that `VariableStore.save` wrote, or that holds a checkpoint's variables by name.
@@ -98,6 +110,14 @@ class Module(nn.Module):
 
     def _values(self) -> dict[str, Tensor]:
         return dict(self.named_parameters(recurse=False)) | dict(self.named_buffers(recurse=False))
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """What `load_state_dict` is made of; before the first call the store keeps the values, as `load` does."""
+        if self._store.variables():
+            super()._load_from_state_dict(state_dict, prefix, *rest)
+        else:
+            own = {name.removeprefix(prefix): state_dict[name] for name in state_dict if name.startswith(prefix)}
+            self._store.hold({name: backend.to_numpy(value).copy() for name, value in own.items()})
 
     def _apply(self, *args: Any, **kwargs: Any) -> Any:
         """What `to`, `double` and their kin are made of; the store then holds what became of the tensors."""
