@@ -238,6 +238,20 @@ def test_nothing_is_left_of_a_trace(net: Any) -> None:
         jax.block_until_ready(jax.jit(jax.grad(lambda params: net.apply(params, IMAGE).sum()))(params))
 
 
+@pytest.mark.parametrize("first", [jax.jit, jax.grad, jax.vmap, lambda function: lambda x: jax.eval_shape(function, x)])
+def test_variables_of_a_store_outlive_a_trace(first: Any) -> None:
+    x = jnp.asarray(IMAGE)
+    with VariableStore(seed=1) as store:
+        layer = layers.Conv2DTranspose(2, 3, name="up")
+
+        def total(x: Any) -> Any:
+            return layer(x.reshape(-1, *IMAGE.shape[1:])).sum()
+
+        first(total)(x)
+        assert_allclose(jax.jit(total)(x), total(x), rtol=1e-5)
+        assert_array_equal(store.values()["up/kernel"], layer.kernel.numpy())
+
+
 def test_transform_needs_jax(python: Python) -> None:
     said = python("import sys; sys.modules['jax'] = None; import backstride; backstride.jax", fails=True)
     assert "jax" in said.splitlines()[-1]

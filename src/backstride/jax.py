@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Functions that call `layers` as pure functions of their variables, for JAX's transformations.
 
-The functions of this package take JAX arrays without this module; it is for variables.
+The functions of this package take JAX arrays without this module; it is for variables. A compiled function that calls
+`layers` without it has their values of that time in it, as constants.
 """
 
 from __future__ import annotations

@@ -262,11 +262,16 @@ def clip(x: jax.Array, high: float) -> jax.Array:
 
 
 def like(name: str, value: Any, template: Any) -> jax.Array:
-    """See `backstride._backends.Backend`. The numbers of a tracer are not known, so that of it the dtype is checked."""
+    """See `backstride._backends.Backend`. The numbers of a tracer are not known, so that of it the dtype is checked.
+
+    Others make an array at once, also in code that JAX traces: a tracer must not outlive it, and a store does.
+    """
     if (library := home(value)) not in ("jax", "numpy"):
         raise TypeError(f"the variable {name!r} holds JAX arrays; got an array of {library} (convert it first)")
     if not isinstance(value, jax.core.Tracer):
-        return jnp.asarray(numpy.like(name, to_numpy(value) if isinstance(value, jax.Array) else value, template))
+        array = numpy.like(name, to_numpy(value) if isinstance(value, jax.Array) else value, template)
+        with jax.ensure_compile_time_eval():
+            return jnp.asarray(array)
     if value.dtype.kind != template.dtype.kind and template.dtype.kind in "iu":
         raise TypeError(f"the variable {name!r} holds {template.dtype}; got {value.dtype}")
     return value.astype(template.dtype)
