@@ -381,6 +381,23 @@ def test_arrays_of_numpy_and_lists_go_along() -> None:
     assert isinstance(nn.conv1d_transpose(x, w, (1, 8, 1), 2), np.ndarray)
 
 
+def test_libraries_are_not_mixed() -> None:
+    torch = pytest.importorskip("torch")
+    arrays = jnp.ones((1, 4, 2), np.float32), torch.ones(2, 1, 2)
+    with pytest.raises(TypeError, match="`input` and `filters` must be of one library; got arrays of jax and of torch"):
+        nn.conv1d_transpose(*arrays, (1, 8, 1), 2)
+    with pytest.raises(TypeError, match="got arrays of torch and of jax"):
+        nn.bias_add(*arrays[::-1])
+
+
+def test_traced_sizes_are_told() -> None:
+    x, w = jnp.ones((1, 4, 2)), jnp.ones((2, 1, 2))
+    with pytest.raises(TypeError, match=r"`output_shape` must be known when JAX traces; got .*Tracer.*static_argnums"):
+        jax.jit(lambda shape: nn.conv1d_transpose(x, w, shape, 2))(jnp.array([1, 8, 1]))
+    with pytest.raises(TypeError, match=r"`strides` must be known when JAX traces; got strides=.*Tracer"):
+        jax.jit(lambda n: nn.conv1d_transpose(x, w, (1, 8, 1), n))(2)
+
+
 def test_dtypes_are_not_mixed() -> None:
     x, w = jnp.ones((1, 4, 2), np.float32), jnp.ones((2, 1, 2), np.float64)
     with pytest.raises(TypeError, match="`input` and `filters` must have one dtype; got float32 and float64"):

@@ -97,10 +97,20 @@ def of_one_library(*arguments: Argument) -> Sequence[Argument]:
 def _converted(*arguments: Argument) -> Sequence[Argument]:
     """The same of anything."""
     plains = [(name, plain(value)) for name, value in arguments]
+    libraries: dict[str, str] = {}
     for name, value in plains:
-        if value is None or _backends.home(value) is None:
+        library = _backends.home(value)
+        if value is None or library is None:
             kind = f"{type(value).__module__}.{type(value).__qualname__}".removeprefix("builtins.")
             raise TypeError(f"`{name}` must be a NumPy array, a list of numbers or a buffer; got {kind}")
+        if library != "numpy":
+            libraries.setdefault(library, name)
+    if len(libraries) > 1:
+        (one, first), (other, second), *_ = libraries.items()
+        raise TypeError(
+            f"`{first}` and `{second}` must be of one library; got arrays of {one} and of {other} (convert one, "
+            f"or give it as a NumPy array)"
+        )
     backend = _backends.of(*[value for _, value in plains])
     return [Argument(name, backend.asarray(name, value)) for name, value in plains]
 
@@ -124,9 +134,11 @@ def integer(name: str, value: Any, whole: Any = None) -> int:
     """`value` as an int if it is one; floats are not, not even 2.0."""
     try:
         return operator.index(value)
-    except TypeError:
-        whole = value if whole is None else whole
-        raise TypeError(f"`{name}` takes ints; got {name}={shown(whole)}") from None
+    except TypeError as error:
+        got = f"got {name}={shown(value if whole is None else whole)}"
+        if type(error).__name__ == "TracerIntegerConversionError":  # JAX's, which is imported only where it is used
+            raise TypeError(f"`{name}` must be known when JAX traces; {got} (see static_argnums of jax.jit)") from None
+        raise TypeError(f"`{name}` takes ints; {got}") from None
 
 
 def entries(name: str, value: Any, most: int = MOST_ENTRIES) -> list[Any]:
