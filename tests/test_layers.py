@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import copy
 import runpy
 from collections.abc import Iterator
 from pathlib import Path
@@ -342,3 +343,16 @@ def test_example_of_a_dcgan_generator(tmp_path: Path) -> None:
         theirs = run(names["noise"], tmp_path / "weights.npz")
         assert not isinstance(theirs, np.ndarray)
         assert_allclose(np.asarray(theirs), images, rtol=0, atol=1e-6)
+
+
+def test_copies_have_variables_of_their_own() -> None:
+    x = np.ones((1, 4, 4, 2), np.float32)
+    with backstride.VariableStore(seed=0):
+        layer = Conv2DTranspose(4, 3)
+        y = layer(x)
+        other = copy.deepcopy(layer)
+        assert_array_equal(other(x), y)
+        assert other.kernel is not None
+        other.kernel.assign(np.zeros(other.kernel.shape, np.float32))
+        assert not other(x).any()
+        assert_array_equal(layer(x), y)

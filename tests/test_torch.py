@@ -508,6 +508,36 @@ def test_operators_refuse_what_does_not_fit() -> None:
                 compute("output", first, second, given)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        ({"stride": [0, 1]}, r"`stride` must be 2 ints of at least 1; got stride=\[0, 1\]"),
+        ({"dilation": [1, -1]}, r"`dilation` must be 2 ints of at least 1"),
+        ({"stride": [1]}, r"`stride` must be 2 ints"),
+        ({"lengths": [5, -1]}, r"`lengths` must be 2 ints of at least 0"),
+        ({"pad": [-(2**63), 0]}, r"`pad` must be 2 ints"),
+        ({"pad": [2**63 - 1, 0]}, r"an axis must span fewer than 2\*\*62 cells"),
+        ({"stride": [2**62, 1], "dilation": [2**62, 1], "pad": [-(2**62), 0]}, r"fewer than 2\*\*62"),
+        ({"groups": 0}, r"`groups` must divide the channels, 3 and 0; got groups=0"),
+        ({"groups": 2}, r"`groups` must divide the channels"),
+        ({"groups": 7}, r"`groups` must divide the channels"),
+    ],
+)
+def test_operators_refuse_what_no_layer_has(wrong: dict[str, Any], message: str) -> None:
+    right = Sizes([5, 5], [1, 1], [1, 1], [0, 0], 1, False)
+    with pytest.raises(ValueError, match=message):
+        call("output", torch.ones(1, 3, 3, 3), torch.ones(3, 2, 3, 3), right._replace(**wrong))
+
+
+@pytest.mark.parametrize("dims", [(0, None), (None, 0), (0, 0)])
+@OPERANDS
+def test_vmap_over_nothing(wrt: str, dims: tuple[int | None, int | None]) -> None:
+    case = cases.SELECTED[0]
+    pair = [x if dim is None else x.new_zeros((0, *x.shape)) for x, dim in zip(tensors(case, wrt), dims, strict=True)]
+    result = torch.vmap(lambda *two: call(wrt, *two, sizes(case, wrt)), dims)(*pair)
+    assert result.shape == (0, *call(wrt, *tensors(case, wrt), sizes(case, wrt)).shape)
+
+
 def test_a_result_beyond_the_memory() -> None:
     one = torch.ones(1, 1, 1, 1).expand(1, 1, 1, 1)
     with pytest.raises(MemoryError, match=r"the result of shape .* would take"):

@@ -138,6 +138,16 @@ def test_what_constructors_refuse() -> None:
 # Packed weights
 
 
+@pytest.mark.parametrize("wrong", [{"stride": 0}, {"dilation": 0}])
+def test_what_calls_refuse(wrong: dict[str, Any]) -> None:
+    """PyTorch makes such layers, and refuses to call them."""
+    ((name, _),) = wrong.items()
+    with pytest.raises(ValueError, match=rf"`{name}` must be 2 ints of at least 1; got {name}=\[0, 0\]"):
+        bt.ConvTranspose2d(3, 2, 3, **wrong)(torch.ones(1, 3, 4, 4))
+    with pytest.raises(TypeError, match=r"`input` must be a torch.Tensor; got numpy.ndarray"):
+        bt.ConvTranspose2d(3, 2, 3)(np.ones((1, 3, 4, 4), np.float32))
+
+
 def packed(layer: nn.Module) -> Any:
     return operators._kept.get(layer.weight)
 
@@ -192,6 +202,69 @@ def test_an_optimizers_step_is_seen() -> None:
         got = layer(x)
     plain = nn.functional.conv_transpose1d(x, layer.weight, layer.bias)
     assert_allclose(got, plain.detach(), rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", [lambda layer: layer, parametrizations.weight_norm, weight_norm])
+@pytest.mark.parametrize("optimizer", [torch.optim.SGD, torch.optim.Adam])
+def test_a_fused_optimizers_step_is_seen(optimizer: Any, normalize: Any) -> None:
+    """It makes no new versions of parameters."""
+    layer = normalize(bt.ConvTranspose1d(3, 4, 4)).eval()
+    x = torch.randn(1, 3, 5)
+    with torch.no_grad():
+        layer(x)
+    layer(x).square().sum().backward()
+    optimizer(layer.parameters(), lr=0.1, fused=True).step()
+    with torch.no_grad():
+        got, plain = layer(x), nn.functional.conv_transpose1d(x, layer.weight, layer.bias)
+    assert_allclose(got, plain, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("normalize", [lambda layer: layer, parametrizations.weight_norm, weight_norm])
+def test_other_memory_and_dtypes_of_parameters_are_seen(normalize: Any) -> None:
+    layer = normalize(bt.ConvTranspose1d(3, 4, 4)).eval()
+    x = torch.randn(1, 3, 5)
+
+    def check(x: Tensor) -> None:
+        with torch.no_grad():
+            got, twice = layer(x), layer(x)
+            plain = nn.functional.conv_transpose1d(x, layer.weight, layer.bias)
+        assert torch.equal(got, twice)
+        assert_allclose(got, plain, rtol=1e-5, atol=1e-5)
+
+    check(x)
+    for _ in range(3):
+        for _ in range(2):  # the second time it may be the memory of before
+            for parameter in layer.parameters():
+                parameter.data = parameter.data * 2
+        check(x)
+    count = sum(parameter.numel() for parameter in layer.parameters())
+    nn.utils.vector_to_parameters(torch.randn(count), layer.parameters())
+    check(x)
+    layer.double()
+    check(x.double())
+    layer.float()
+    check(x)
+
+
+def test_inference_tensors_are_normalized_in_every_call() -> None:
+    with torch.inference_mode():
+        layer = weight_norm(bt.ConvTranspose1d(3, 4, 4, bias=False)).eval()
+        x = torch.randn(1, 3, 5)
+        before = layer(x).clone()
+        layer.weight_g.mul_(2)
+        assert_allclose(layer(x), 2 * before, rtol=1e-5)
+
+
+def test_parameters_may_be_swapped() -> None:
+    layer = bt.ConvTranspose1d(3, 4, 4).eval()
+    with torch.no_grad():
+        layer(torch.randn(1, 3, 5))
+    torch.__future__.set_swap_module_params_on_conversion(True)
+    try:
+        layer.double()
+    finally:
+        torch.__future__.set_swap_module_params_on_conversion(False)
+    assert layer(torch.randn(1, 3, 5).double()).dtype == torch.float64
 
 
 @pytest.mark.parametrize("normalize", [parametrizations.weight_norm, weight_norm, parametrizations.spectral_norm])
@@ -406,6 +479,8 @@ def test_what_is_left() -> None:
             "ours": bt.ConvTranspose1d(1, 1, 1),
             "lazy": nn.LazyConvTranspose1d(1, 1),
             "patched": nn.ConvTranspose1d(1, 1, 1),
+            "stride": nn.ConvTranspose1d(1, 1, 1, stride=0),
+            "far": nn.ConvTranspose1d(1, 1, 1, dilation=2**61),
         }
     )
     model["patched"].forward = lambda x: x
@@ -417,10 +492,14 @@ def test_what_is_left() -> None:
         "ours": "backstride computes it already",
         "lazy": "its type LazyConvTranspose1d is not PyTorch's own",
         "patched": "its forward is not its type's",
+        "stride": "its stride is (0,)",
+        "far": f"its dilation is ({2**61},)",
     }
     assert bt.restore(model) == []
     with pytest.raises(TypeError, match=r"`model` must be a torch.nn.Module; got int"):
         bt.accelerate(3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"`model` must be a torch.nn.Module; got int"):
+        bt.restore(3)  # type: ignore[arg-type]
 
 
 # Functions as modules

@@ -240,6 +240,10 @@ class _ConvTranspose:
             return batch, self.filters, *lengths
         return batch, *lengths, self.filters
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What copies begin with: a store of their own, with these variables in it; the kernel is packed anew."""
+        return self.__dict__ | {"_packed": None}
+
     def _called_in(self) -> VariableScope:
         """Its scope, which the first call finds. Each call opens it, which counts for the default names of others."""
         if self._scope is not None:

@@ -26,7 +26,7 @@ from torch.utils.weak import WeakIdKeyDictionary
 
 from backstride import _native, _ops, _plan, _precision
 from backstride._backends import DTYPES, numpy
-from backstride._geometry import Axis, Geometry, Operand
+from backstride._geometry import LONGEST, Axis, Geometry, Operand
 
 
 class Sizes(NamedTuple):
@@ -67,7 +67,7 @@ def _in_order_of(operand: Operand, x: Tensor) -> bool:
 
 
 def _check(wrt: Operand, first: Tensor, second: Tensor, groups: int) -> None:
-    """Refuses operands that do not fit each other, which the public functions have found out by then."""
+    """Refuses operands that do not fit each other, which public functions but for the layers have found out by then."""
     one, other = _ops.given(wrt)
     if first.device != second.device:
         raise ValueError(f"the {one} is on {first.device} and the {other} on {second.device}; move one of them by .to")
@@ -86,6 +86,26 @@ def _check(wrt: Operand, first: Tensor, second: Tensor, groups: int) -> None:
             f"the {one} of shape {tuple(first.shape)} and the {other} of shape {tuple(second.shape)} do not fit each "
             f"other"
         )
+
+
+def _check_sizes(wrt: Operand, first: Sequence[int], second: Sequence[int], sizes: Sizes) -> None:
+    """Refuses numbers that no layer has."""
+    rank = len(first) - 2
+    if not 1 <= rank <= 3:
+        raise ValueError(f"operands must have 3 to 5 dimensions; got {len(first)}")
+    for name, least in (("stride", 1), ("dilation", 1), ("lengths", 0), ("pad", -LONGEST)):
+        values: Sequence[int] = getattr(sizes, name)
+        if len(values) != rank or any(value < least for value in values):
+            some = f"of at least {least}" if least >= 0 else "that are no larger"
+            raise ValueError(f"`{name}` must be {rank} ints {some}; got {name}={list(values)}")
+    groups = sizes.groups
+    in_channels, out_channels = {
+        "output": (second[0], groups),  # which has as many in each group as the filter says
+        "input": (first[0], second[1]),
+        "filter": (first[1], second[1]),
+    }[wrt]
+    if groups < 1 or in_channels % groups or out_channels % groups:
+        raise ValueError(f"`groups` must divide the channels, {in_channels} and {out_channels}; got groups={groups}")
 
 
 def _shape(wrt: Operand, first: Sequence[int], second: Sequence[int], sizes: Sizes) -> Ints:
@@ -111,6 +131,7 @@ def _strides(wrt: Operand, shape: Ints, channels_last: bool) -> Ints:
 def _fake(wrt: Operand, first: Tensor, second: Tensor, sizes: Sizes) -> Tensor:
     """A result without numbers."""
     _check(wrt, first, second, sizes.groups)
+    _check_sizes(wrt, first.shape, second.shape, sizes)
     shape = _shape(wrt, first.shape, second.shape, sizes)
     return first.new_empty_strided(shape, _strides(wrt, shape, sizes.channels_last))
 
@@ -131,10 +152,15 @@ def _recipe(
     wrt: Operand, first: Ints, second: Ints, lengths: Ints, stride: Ints, dilation: Ints, pad: Ints, *rest: Any
 ) -> _Recipe:
     sizes = Sizes(lengths, stride, dilation, pad, *rest)
+    _check_sizes(wrt, first, second, sizes)
     shape = _shape(wrt, first, second, sizes)
     shapes = dict(zip(_ops.given(wrt), (first, second), strict=True)) | {wrt: shape}
     input, filter, output = (shapes[operand] for operand in _ops.OPERANDS)
     axes = tuple(map(Axis, input[2:], filter[2:], output[2:], stride, dilation, pad))
+    for axis in axes:
+        span = axis.input * axis.stride + axis.kernel * axis.dilation + axis.output + abs(axis.pad)
+        if max(span, axis.stride, axis.dilation) >= LONGEST:
+            raise ValueError(f"an axis must span fewer than 2**62 cells; got {axis}")
     geometry = Geometry(axes, input[0], input[1], output[1], sizes.groups, channels_first=True)
     return _Recipe(geometry, shape, _strides(wrt, shape, sizes.channels_last))
 
@@ -347,6 +373,11 @@ def _autocast(operator: Any, device: str, *arguments: Any) -> Tensor:
 
 def _vmap(wrt: Operand, info: Any, dims: Any, first: Tensor, second: Tensor, *rest: Any) -> tuple[Tensor, int]:
     """Where only images are many, they are one batch; else all operands are many, and are the groups of one."""
+    if info.batch_size == 0:
+        one, other = (
+            [n for d, n in enumerate(x.shape) if d != dim] for x, dim in zip((first, second), dims, strict=False)
+        )
+        return first.new_zeros((0, *_shape(wrt, one, other, Sizes(*rest)))), 0
     given = list(zip(_ops.given(wrt), (first, second), dims, strict=False))
     if any(operand == "filter" and dim is None for operand, _, dim in given):
         sizes, at = Sizes(*rest), 0
@@ -416,10 +447,12 @@ def call(wrt: Operand, first: Tensor, second: Tensor, sizes: Sizes) -> Tensor:
 
 
 class _Kept(NamedTuple):
-    """A packed filter, and what else it was made of: versions and settings, and the bias, which is held."""
+    """A packed filter, and what it was made of: states and settings, and the bias and memory, which are held, so that
+    nothing else can be in their place."""
 
     made_of: tuple[Any, ...]
     bias: Tensor | None
+    memory: list[torch.UntypedStorage]
     packed: _native.Packed
 
 
@@ -431,8 +464,15 @@ def forget(filter: Tensor) -> None:
     _kept.pop(filter, None)
 
 
+def state(x: Tensor) -> tuple[Any, ...]:
+    """What is another after a tensor was written to, or given other memory, as long as the memory is held."""
+    return x._version, x.data_ptr(), x.dtype
+
+
 def _compute_layer(input: Tensor, filter: Tensor, bias: Tensor | None, *rest: Any) -> Tensor:
     sizes, keep = Sizes(*rest[:-1]), rest[-1]
+    if not keep:
+        forget(filter)  # which may be trained now, and fused optimizers write without a new version
     versioned = not filter.is_inference() and (bias is None or not bias.is_inference())
     if not (keep and versioned and input.numel() and filter.numel()):
         return _biased(_compute("output", input, filter, sizes), bias)
@@ -449,12 +489,12 @@ def _compute_layer(input: Tensor, filter: Tensor, bias: Tensor | None, *rest: An
 def _packed(plan: _native.Plan, filter: Tensor, bias: Tensor | None, *settings: Any) -> _native.Packed:
     """The packed filter, made anew after a change of anything that it was made of."""
     tensors = (filter,) if bias is None else (filter, bias)
-    made_of = *((x._version, x.data_ptr()) for x in tensors), *settings
+    made_of = *map(state, tensors), *settings
     kept: _Kept | None = _kept.get(filter)
     if kept is None or kept.bias is not bias or kept.made_of != made_of:
         numbers = None if bias is None else _view("output", bias)
         packed = numpy.packed(plan, _view("filter", filter), numbers, "none", 0.0)
-        kept = _kept[filter] = _Kept(made_of, bias, packed)
+        kept = _kept[filter] = _Kept(made_of, bias, [x.untyped_storage() for x in tensors], packed)
     return kept.packed
 
 
@@ -512,5 +552,6 @@ _layer = _define(
 
 def layer(input: Tensor, filter: Tensor, bias: Tensor | None, sizes: Sizes, keep: bool) -> Tensor:
     """The transposed convolution with a bias of each channel. If `keep`, a packed copy of the filter is kept as long as
-    the filter lives; writing to the filter, but for writing through its `.data`, makes the next call pack again."""
+    the filter lives, until a call does not; writing to the filter makes the next call pack again, but for writing that
+    leaves its version, as through its `.data` or another library's view of the memory."""
     return _run_layer(input, filter, bias, (*sizes, keep))

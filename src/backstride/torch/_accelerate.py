@@ -70,8 +70,7 @@ def accelerate(model: nn.Module, example_inputs: Any = None) -> Accelerated:
     Raises:
         TypeError: `model` is not a module.
     """
-    if not isinstance(model, nn.Module):
-        raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__qualname__}")
+    _check_module(model)
     replaced, left, fitting = [], {}, {}
     for name, module in model.named_modules():
         if isinstance(module, nn.modules.conv._ConvTransposeNd):
@@ -103,11 +102,20 @@ def restore(model: nn.Module) -> list[str]:
 
     Returns:
         The names of these layers.
+
+    Raises:
+        TypeError: `model` is not a module.
     """
+    _check_module(model)
     names = [name for name, module in model.named_modules() if "_accelerated" in module.__dict__]
     for name in names:
         _become(model.get_submodule(name), _THEIRS)
     return names
+
+
+def _check_module(model: Any) -> None:
+    if not isinstance(model, nn.Module):
+        raise TypeError(f"`model` must be a torch.nn.Module; got {type(model).__qualname__}")
 
 
 def _base(module: nn.Module) -> type[nn.Module]:
@@ -129,6 +137,9 @@ def _unfit(module: nn.Module) -> str:
         return f"it is on {tensors[0].device}"
     if any(not tensor.is_floating_point() for tensor in tensors):
         return f"its dtype is {tensors[0].dtype}"
+    for name in ("kernel_size", "stride", "dilation"):
+        if not all(1 <= number < _LARGEST for number in getattr(module, name)):
+            return f"its {name} is {getattr(module, name)}"
     return ""
 
 
@@ -225,6 +236,9 @@ def _expected(module: Any) -> str:
         return ""
     return "PyTorch is expected to be faster; `example_inputs` would tell"
 
+
+# Beyond that no layer that computes has a kernel, a stride or a dilation.
+_LARGEST = 2**31
 
 # The lengths, by the number of axes, of the input for which a layer is judged, nanoseconds for a number in memory, and
 # how often the time of PyTorch's way a layer may take.

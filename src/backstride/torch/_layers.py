@@ -47,6 +47,8 @@ class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
             ValueError: a length or a number of channels is not legal.
             TypeError: the dtypes differ.
         """
+        if not isinstance(input, Tensor):
+            raise TypeError(f"`input` must be a torch.Tensor; got {type(input).__module__}.{type(input).__qualname__}")
         rank = len(self.kernel_size)
         if input.ndim == rank + 1:
             return _ConvTranspose.forward(self, input[None], output_size)[0]
@@ -61,6 +63,11 @@ class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
         """As PyTorch's; and lets go of what is kept of the weight."""
         forget(self)
         return super().train(mode)
+
+    def _apply(self, *args: Any, **kwargs: Any) -> Any:
+        """What `to`, `double` and their kin are made of, which may swap tensors that nobody else refers to."""
+        forget(self)
+        return super()._apply(*args, **kwargs)  # type: ignore[no-untyped-call]
 
 
 def _own(module: Any, input: Tensor, output_size: Sequence[int] | None) -> tuple[list[int], Sequence[int]]:
@@ -137,8 +144,10 @@ class ConvTranspose2d(_ConvTranspose, nn.ConvTranspose2d):
     convolution computes.
 
     In evaluation, where the weight needs no gradient, a packed copy of it is kept, and made anew after the weight was
-    written to or `train` or `eval` was called. Writing through `weight.data` is not noticed: call `eval()` after it. A
-    weight that was made or copied in inference mode tells of no writing, and is packed in every call: make it outside.
+    written to, a call needed its gradient, or `train` or `eval` was called. Writing through `weight.data`, `.numpy()`
+    or other memory that the weight was made a view of by `.data` is not noticed: call `eval()` after it. A weight that
+    was made or copied in inference mode tells of no writing, and is packed in every call: make it outside. Large
+    results are in memory that earlier ones gave back, and can't be resized.
 
     >>> import torch, backstride.torch
     >>> up = backstride.torch.ConvTranspose2d(16, 8, 5, stride=2, padding="same").eval()

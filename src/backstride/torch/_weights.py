@@ -16,14 +16,16 @@ from torch.nn.utils import parametrizations, parametrize
 from torch.nn.utils.weight_norm import WeightNorm
 
 from backstride._backends.torch_operators import forget as forget_packed
+from backstride._backends.torch_operators import state
 
 
 class _Computed(NamedTuple):
-    """A weight, and what it was computed from."""
+    """A weight, and what it was computed from; the memory is held, so that nothing else can be in its place."""
 
     weight: Tensor
     sources: list[Tensor]
-    versions: list[int]
+    states: list[tuple[Any, ...]]
+    memory: list[torch.UntypedStorage]
 
 
 _computed: WeakKeyDictionary[nn.Module, _Computed] = WeakKeyDictionary()
@@ -34,14 +36,18 @@ def constant_weight(module: Any) -> tuple[Tensor, bool]:
     own = module._parameters.get("weight")
     sources = [own] if own is not None else _sources(module)
     changing = module.training or not sources or (torch.is_grad_enabled() and any(x.requires_grad for x in sources))
-    if own is not None or changing or _is_traced():
+    if own is not None or _is_traced():
         return module.weight, own is not None and not changing
-    versions = [x._version for x in sources if not x.is_inference()]
+    if changing or any(x.is_inference() for x in sources):
+        _computed.pop(module, None)  # fused optimizers write without a new version
+        return module.weight, False
+    states = [state(x) for x in sources]
     kept = _computed.get(module)
-    if kept is None or kept.versions != versions or any(x is not y for x, y in zip(kept.sources, sources, strict=True)):
+    if kept is None or kept.states != states or any(x is not y for x, y in zip(kept.sources, sources, strict=True)):
         with torch.inference_mode(False), torch.no_grad():
-            kept = _computed[module] = _Computed(module.weight.detach().clone(), sources, versions)
-    return kept.weight, len(versions) == len(sources)
+            weight, memory = module.weight.detach().clone(), [x.untyped_storage() for x in sources]
+        kept = _computed[module] = _Computed(weight, sources, states, memory)
+    return kept.weight, True
 
 
 def forget(module: nn.Module) -> None:
