@@ -38,7 +38,8 @@ def plan(
 
     It computes `activation(conv_transpose(x) + bias)` in one pass, for any batch and any lengths of `x`. Without bias
     and activation the result has the bits of `nn.conv2d_transpose` and its kin of one and three axes. Plans take NumPy
-    arrays, PyTorch tensors on CPUs and JAX arrays, and give the same back; they have no gradient.
+    arrays, PyTorch tensors on CPUs and JAX arrays, and give the same back; they have no gradient, and compilers can't
+    see into them: within a function for `torch.compile` call `torch.compiler.disable(p)`.
 
     >>> import numpy as np, backstride
     >>> filters = np.ones((4, 4, 8, 16), np.float32)

@@ -47,7 +47,8 @@ def accelerate(model: nn.Module, example_inputs: Any = None) -> Accelerated:
 
     Layers stay the objects that they are, with their parameters, hooks, parametrizations and `state_dict`; only their
     `forward` is another. Results differ by rounding: at most 1.25 times the error of plain sums, or as
-    `backstride.precision` says. The model trains, compiles, is copied and pickled as before.
+    `backstride.precision` says. The model trains, compiles, is copied and pickled as before; `torch.jit` and `torch.fx`
+    can't trace it until it is restored.
 
     >>> import torch, backstride.torch
     >>> model = torch.nn.Sequential(torch.nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1), torch.nn.Tanh())

@@ -96,6 +96,11 @@ def _tensorflow(module: Any, input: Tensor, output_size: Sequence[int] | None) -
     inputs = input.shape[2:]
     lengths = [layer.chosen_output(n, length) for n, length in enumerate(inputs)]
     if output_size is not None:
+        if not isinstance(output_size, Sequence) or len(output_size) not in (len(inputs), len(inputs) + 2):
+            raise ValueError(
+                f"`output_size` must be {len(inputs)} lengths, or a batch and channels before them; got "
+                f"output_size={output_size!r}"
+            )
         lengths = list(output_size)[-len(inputs) :]
         for n, length in enumerate(lengths):
             lowest, end = layer.bounds(n, inputs[n])
