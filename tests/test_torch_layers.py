@@ -147,6 +147,7 @@ def test_what_calls_refuse(wrong: dict[str, Any]) -> None:
     for size in (8, [8], [2, 8, 8]):
         with pytest.raises(ValueError, match="`output_size` must be 2 lengths, or a batch and channels before them"):
             bt.ConvTranspose2d(3, 2, 3, 2, padding="same")(torch.ones(1, 3, 4, 4), output_size=size)  # type: ignore[arg-type]
+    assert bt.ConvTranspose2d(3, 2, 3, 2, 1)(torch.ones(3, 4, 4), output_size=[2, 8, 8]).shape == (2, 8, 8)
     with pytest.raises(TypeError, match=r"`input` must be a torch.Tensor; got numpy.ndarray"):
         bt.ConvTranspose2d(3, 2, 3)(np.ones((1, 3, 4, 4), np.float32))
 

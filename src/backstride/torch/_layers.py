@@ -51,6 +51,8 @@ class _ConvTranspose(nn.modules.conv._ConvTransposeNd):
             raise TypeError(f"`input` must be a torch.Tensor; got {type(input).__module__}.{type(input).__qualname__}")
         rank = len(self.kernel_size)
         if input.ndim == rank + 1:
+            if isinstance(output_size, Sequence) and len(output_size) == rank + 1:
+                output_size = output_size[1:]  # without channels
             return _ConvTranspose.forward(self, input[None], output_size)[0]
         if input.ndim != rank + 2:
             raise ValueError(f"`input` must have {rank + 2} or {rank + 1} dimensions; got shape {tuple(input.shape)}")
