@@ -72,7 +72,7 @@ THREAD_TESTS = tests/test_threads.py tests/test_plan.py::test_threads_share_a_pl
 	tests/test_workspace.py::test_parts_of_the_source_are_copied_without_a_difference \
 	tests/test_kernels.py::test_kernel_is_exact_on_small_integers tests/test_kernels.py::test_default_choice_is_exact
 sanitize-threads: .venv-sanitize-threads/installed
-	LD_PRELOAD="$$($(CXX) -print-file-name=libtsan.so)" TSAN_OPTIONS="halt_on_error=1 die_after_fork=0" \
+	LD_PRELOAD="$$($(CXX) -print-file-name=libtsan.so)" TSAN_OPTIONS="halt_on_error=1 die_after_fork=0 suppressions=tools/thread_sanitizer.supp" \
 	setarch $$(uname -m) --addr-no-randomize \
 	.venv-sanitize-threads/bin/python -m pytest --capture=no $(THREAD_TESTS) \
 	-k "not interrupt and not raises_nothing and not run_meanwhile" $(ARGS)
